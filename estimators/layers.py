@@ -1,0 +1,54 @@
+"""Layers that read a latent variable, whatever estimator proposed it, at the lowest cost its form allows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from estimators.base import Latents
+
+
+class LatentLinear(nn.Module):
+    """A linear layer whose input is a latent: a table look-up where it is one-hot, a product where it is relaxed.
+
+    Args:
+        states: number of states of the latent, K.
+        features: size of the output, F.
+
+    The weight is ``[K, F]``, one row a state, initialised as ``torch.nn.Linear`` does with K inputs.
+    """
+
+    def __init__(self, states: int, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(states, features))
+        bound = states**-0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, latents: Latents) -> Tensor:
+        """``[N, F]`` of ``N`` pairs."""
+        if latents.index is None:
+            return latents.value.to(self.weight.dtype) @ self.weight
+        return nn.functional.embedding(latents.index, self.weight)
+
+
+def dot_products(table: LatentLinear, latents: Latents, candidates: Tensor) -> Tensor:
+    """Dot products of each pair's embedded latent with its example's candidates, by whichever product is cheaper.
+
+    With few pairs, the pairs' rows of the table are padded to ``[B, S, F]`` and multiplied with their example's candidates;
+    with many, all candidates are multiplied with the whole table and the pairs are picked from the result.
+
+    Args:
+        table: embeds the latent, ``[K, F]``.
+        latents: N pairs.
+        candidates: ``[B, C, F]``, embedded once for each example.
+
+    Returns:
+        ``[N, C]``.
+    """
+    if latents.index is None or latents.width * 2 < latents.states:
+        embedded = latents.pad(table(latents))
+        return latents.unpad(embedded @ candidates.transpose(1, 2))
+    products = (candidates @ table.weight.t()).transpose(1, 2).reshape(-1, candidates.shape[1])
+    if latents.enumerates:
+        return products
+    return products.index_select(0, latents.row * latents.states + latents.index)

@@ -1,0 +1,107 @@
+"""What every data set of a signaling game is: image features, a concept for each image, and a split."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from estimators import OptionError
+
+SPLITS = {"train": 0, "test": 1, "validation": 2}
+"""Codes of the splits in a ``split`` array."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features ``[N, F]`` float32, labels ``[N]`` int64 from 0 to C - 1, split ``[N]`` int64, and the source it came from."""
+
+    features: Tensor
+    labels: Tensor
+    split: Tensor
+    source: str
+
+    @classmethod
+    def from_arrays(cls, features: np.ndarray, labels: np.ndarray, split: np.ndarray, source: str) -> FeatureSet:
+        """Check the arrays and renumber the labels without gaps.
+
+        Raises:
+            ValueError: naming the array, and the first row where there is one, if shapes, types or values are wrong.
+        """
+        if features.ndim != 2 or 0 in features.shape or features.dtype.kind not in "fiu":
+            raise ValueError(f"features must be a numeric matrix [N, F], got {features.dtype} {list(features.shape)}")
+        for name, array in (("labels", labels), ("split", split)):
+            if array.shape != features.shape[:1]:
+                raise ValueError(f"{name} must be [{len(features)}], one for each row of features, got {list(array.shape)}")
+        if split.dtype.kind not in "iub" or not np.isin(split, list(SPLITS.values())).all():
+            codes = ", ".join(f"{code} ({name})" for name, code in SPLITS.items())
+            raise ValueError(f"split must hold only the integers {codes}, got {np.unique(split)[:5].tolist()}")
+        rows = np.flatnonzero(~np.isfinite(features).all(1))
+        if len(rows):
+            raise ValueError(f"features hold NaN or infinite values in {len(rows)} rows, the first is row {rows[0]}")
+        _, labels = np.unique(labels, return_inverse=True)
+        return cls(
+            torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)),
+            torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64)),
+            torch.from_numpy(np.ascontiguousarray(split, dtype=np.int64)),
+            source,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the content: two data sets with the same one are the same."""
+        digest = hashlib.sha256()
+        for tensor in (self.features, self.labels, self.split):
+            digest.update(str(list(tensor.shape)).encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def normalised(self) -> FeatureSet:
+        """The same with every feature vector scaled to unit Euclidean length; vectors of zeros stay zero."""
+        features = torch.nn.functional.normalize(self.features, dim=1)
+        return FeatureSet(features, self.labels, self.split, self.source)
+
+    def with_validation(self, fraction: float) -> FeatureSet:
+        """Move a fixed random fraction of each concept's training images, at least one, to the validation split.
+
+        The choice depends on nothing but the labels and the split, so that it is the same for every run. A data set that
+        already has validation images is returned as it is.
+
+        Raises:
+            OptionError: if a concept has fewer than two training images to divide.
+        """
+        if (self.split == SPLITS["validation"]).any():
+            return self
+        train = (self.split == SPLITS["train"]).nonzero()[:, 0]
+        shuffled = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))]
+        order = shuffled[self.labels[shuffled].argsort(stable=True)]
+        labels = self.labels[order]
+        counts = torch.bincount(labels, minlength=int(self.labels.max()) + 1)
+        scarce = (counts == 1).nonzero()[:, 0]
+        if len(scarce):
+            raise OptionError(
+                "validation_fraction",
+                f"{len(scarce)} concepts have a single training image, so none can be kept for validation; "
+                f"mark validation images with {SPLITS['validation']} in the split of {self.source}",
+            )
+        place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels]
+        split = self.split.clone()
+        split[order[place < (counts * fraction).round().long().clamp(min=1)[labels]]] = SPLITS["validation"]
+        return FeatureSet(self.features, self.labels, split, self.source)
+
+
+def existing_file(path: str, option: str = "path") -> Path:
+    """``path``, once it is known to be a readable file.
+
+    Raises:
+        OptionError: if it is not.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise OptionError(option, f"{file} is {'not a file' if file.exists() else 'missing'}")
+    return file

@@ -1,0 +1,31 @@
+"""Any ``.npz`` file of image features."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+
+import numpy as np
+
+from estimators import OptionError
+from games.datasets.base import FeatureSet, existing_file
+
+
+def features(*, path: str, normalise: bool = False) -> FeatureSet:
+    """Image features from an ``.npz`` file with the arrays ``features`` [N, F], ``labels`` [N] and ``split`` [N].
+
+    Args:
+        path: the file; ``split`` is 0 for training, 1 for test and, where there are any, 2 for validation images.
+        normalise: scale every feature vector to unit length.
+    """
+    file = existing_file(path)
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            missing = [name for name in ("features", "labels", "split") if name not in archive]
+            if missing:
+                raise ValueError(f"there is no array {missing[0]!r} in it; it holds: {', '.join(archive) or 'nothing'}")
+            arrays = [archive[name] for name in ("features", "labels", "split")]
+        data = FeatureSet.from_arrays(*arrays, source=str(file))
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError) as error:
+        raise OptionError("path", f"{file} cannot be read as features: {error}") from error
+    return data.normalised() if normalise else data

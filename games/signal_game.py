@@ -1,0 +1,197 @@
+"""The referential game: the sender sees a target and names it with one message; the receiver finds it among others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws
+from games.agents import SENDERS, DotProductReceiver, SenderName
+from games.datasets import DATASETS, FeatureSet
+from games.sampling import Games, GameSampler
+
+MOST_SCORES_AT_ONCE = 1 << 22
+"""Receiver's scores that an evaluation holds at a time, so that its memory does not grow with the vocabulary."""
+
+
+def negative_log_likelihood(logits: Tensor, target: Tensor, generator: torch.Generator | None) -> Tensor:
+    """``-log p(target)`` for scores ``[N, C]``, ``[N]``."""
+    return nn.functional.cross_entropy(logits, target, reduction="none")
+
+
+def zero_one(logits: Tensor, target: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Minus one where a candidate sampled by the receiver is the target, else zero; ``[N]``.
+
+    The value has no gradient in the receiver's scores: what is differentiated is the score function of the receiver's
+    choice a, ``loss * grad log p(a)``, whose expectation is the gradient of the expected loss.
+    """
+    log_probabilities = logits.log_softmax(-1)
+    action = RandomDraws(generator).categorical(log_probabilities.exp(), 1)
+    loss = -(action[:, 0] == target).to(logits.dtype)
+    log_probability = log_probabilities.gather(1, action)[:, 0]
+    return loss + loss * (log_probability - log_probability.detach())
+
+
+LOSSES: Mapping[str, Callable[[Tensor, Tensor, torch.Generator | None], Tensor]] = {
+    "log_likelihood": negative_log_likelihood,
+    "zero_one": zero_one,
+}
+
+
+class SignalGame(nn.Module):
+    """The referential signaling game: one message for a target that the receiver must find among distractors.
+
+    A game has ``candidates`` distinct concepts and one image of each. The sender sees the target's image; the receiver sees
+    all images, shuffled, and the message. The objective is ``E_q[loss] - entropy_coefficient * H(q)``, q the sender's
+    distribution over messages. Games are drawn afresh for training; validation and test games are the same for every run.
+
+    Args:
+        data: image features.
+        vocabulary_size: number of messages, K.
+        candidates: images that the receiver sees, the target among them.
+        entropy_coefficient: weight of the entropy bonus, per nat; it decides how many messages come into use.
+        reward: ``log_likelihood`` of the target; or ``zero_one``, 1 if a candidate sampled by the receiver is the target,
+            which needs an estimator that samples messages.
+        sender: ``mlp`` (Linear, ReLU, Linear) or ``published`` (one scalar function on every coordinate, temperature 10).
+        hidden_size: size of the sender's hidden layer and of the receiver's embeddings.
+        validation_fraction: share of each concept's training images kept for validation, at least one image, where the
+            data set marks none.
+        validation_games: number of validation games.
+        test_games: number of test games.
+
+    Raises:
+        OptionError: if an option is out of its range.
+
+    References:
+        Lewis (1969), Convention. Lazaridou, Peysakhovich and Baroni (2017), https://arxiv.org/abs/1612.07182.
+        Correia, Niculae, Aziz and Martins (2020), https://arxiv.org/abs/2007.01919.
+    """
+
+    section: ClassVar[str] = "game"
+    datasets: ClassVar[Mapping[str, Callable[..., FeatureSet]]] = DATASETS
+    features: Tensor
+
+    def __init__(
+        self,
+        data: FeatureSet,
+        *,
+        vocabulary_size: int = 256,
+        candidates: int = 16,
+        entropy_coefficient: float = 0.0,
+        reward: Literal["log_likelihood", "zero_one"] = "log_likelihood",
+        sender: SenderName = "mlp",
+        hidden_size: int = 256,
+        validation_fraction: float = 0.1,
+        validation_games: int = 1024,
+        test_games: int = 4096,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "vocabulary_size": vocabulary_size,
+            "hidden_size": hidden_size,
+            "validation_games": validation_games,
+            "test_games": test_games,
+        }
+        for option, size in sizes.items():
+            if size < 1:
+                raise OptionError(option, f"must be at least 1, got {size}")
+        if entropy_coefficient < 0:
+            raise OptionError("entropy_coefficient", f"must not be negative, got {entropy_coefficient}")
+        if not 0 < validation_fraction < 1:
+            raise OptionError("validation_fraction", f"must lie between 0 and 1, got {validation_fraction}")
+        data = data.with_validation(validation_fraction)
+        samplers = {split: GameSampler(data, split, candidates) for split in ("train", "validation", "test")}
+        self.games = samplers["train"]
+        self.fixed_games = {  # seeds of their own: the same games for every estimator and every run
+            "val": samplers["validation"].draw(validation_games, torch.Generator().manual_seed(1)),
+            "test": samplers["test"].draw(test_games, torch.Generator().manual_seed(2)),
+        }
+        self.fingerprint = data.fingerprint
+        self.register_buffer("features", data.features, persistent=False)
+        self.vocabulary_size = vocabulary_size
+        self.candidates = candidates
+        self.entropy_coefficient = entropy_coefficient
+        self.reward = reward
+        self.loss = LOSSES[reward]
+        self.sender = SENDERS[sender](data.features.shape[1], hidden_size, vocabulary_size)
+        self.receiver = DotProductReceiver(data.features.shape[1], hidden_size, vocabulary_size)
+
+    def check_estimator(self, estimator: Estimator) -> None:
+        """Refuse an estimator that cannot train this game.
+
+        Raises:
+            OptionError: if the reward is for a sampled action, and the estimator does not sample messages.
+        """
+        if self.reward == "zero_one" and not estimator.samples_states:
+            raise OptionError("reward", "zero_one needs an estimator that samples messages, such as score_function")
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> Games:
+        """A batch of training games."""
+        return self.games.draw(batch_size, generator).to(self.features.device)
+
+    def forward(
+        self, games: Games, estimator: Estimator, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective to differentiate, ``[]``, and detached metrics of each game, ``[B]`` each."""
+        target = self.features[games.target_image]
+        embedded = self.receiver.embed(self.features[games.images])
+        decoded: list[tuple[Latents, Tensor]] = []
+
+        def loss_function(messages: Latents) -> Tensor:
+            logits = self.receiver(messages, embedded)
+            place = messages.gather(games.target)
+            decoded.append((messages, logits.detach().argmax(-1) == place))
+            return self.loss(logits, place, generator)
+
+        estimate = estimator(self.sender(target), loss_function, context=target, generator=generator)
+        objective = estimate.surrogate - self.entropy_coefficient * estimate.entropy
+        ((messages, correct),) = decoded
+        metrics = {
+            "loss": estimate.value,
+            "success_rate": messages.sum(estimate.weights * correct),
+            "decoder_calls": estimate.decoder_calls,
+            "entropy": estimate.entropy.detach(),
+        }
+        return objective.mean() + estimate.auxiliary, metrics
+
+    @torch.no_grad()
+    def evaluate(self, split: str, estimator: Estimator) -> dict[str, float]:
+        """Metrics of the fixed games of ``val`` or ``test``, the same for every estimator.
+
+        ``success_rate`` is that of the most likely message; ``expected_success_rate`` and ``loss`` are exact expectations
+        under the estimator's q; ``decoder_calls`` are those that the estimator would make for an example;
+        ``messages_in_use`` counts the messages that are the most likely one of some game.
+        """
+        games = self.fixed_games[split]
+        chunk = max(1, MOST_SCORES_AT_ONCE // (self.vocabulary_size * self.candidates))
+        generator = torch.Generator(self.features.device).manual_seed(0)
+        parts = [
+            self._evaluate(Games(*part).to(self.features.device), estimator, generator)
+            for part in zip(*(field.split(chunk) for field in games), strict=True)
+        ]
+        results = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        in_use = results.pop("message").unique().numel()
+        return {name: float(result.double().mean()) for name, result in results.items()} | {"messages_in_use": in_use}
+
+    def _evaluate(self, games: Games, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:
+        scores = self.sender(self.features[games.target_image]).float()
+        embedded = self.receiver.embed(self.features[games.images])
+        everything = Categorical(scores)
+        logits = self.receiver(everything.enumerate(), embedded).unflatten(0, scores.shape)
+        target = games.target[:, None]
+        correct = (logits.argmax(-1) == target).double()
+        loss = -logits.log_softmax(-1).gather(2, target.unsqueeze(-1).expand(*scores.shape, 1))[..., 0]
+        q = estimator.probabilities(scores)
+        message = everything.argmax()
+        proposal = estimator.propose(scores, RandomDraws(generator))
+        return {
+            "success_rate": correct.gather(1, message[:, None])[:, 0],
+            "expected_success_rate": (q * correct).sum(1),
+            "loss": (q * loss).sum(1),
+            "decoder_calls": proposal.latents.counts,
+            "entropy": proposal.entropy,
+            "message": message,
+        }

@@ -1,0 +1,179 @@
+"""The command line: ``latent run``, ``latent list``, ``latent schema``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Experiments on discrete latent variables and emergent communication.\n\n"
+    "Start with `latent run configs/signal_game/sparsemax.yaml`.",
+)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+output = Console(highlight=False)
+
+WRONG_CONFIGURATION = 2
+FAILED_RUN = 1
+INTERRUPTED = 130
+
+SUMMARY = {
+    "test/success_rate": ("test success, most likely message", "{:.2%}"),
+    "test/expected_success_rate": ("test success, expected", "{:.2%}"),
+    "test/decoder_calls": ("decoder calls per example, at the end", "{:.2f}"),
+    "total_decoder_calls": ("decoder calls in training", "{:,}"),
+    "test/messages_in_use": ("messages in use", "{}"),
+    "test/entropy": ("entropy of the messages (nats)", "{:.3f}"),
+    "step": ("steps", "{:,}"),
+    "time/seconds": ("training time (s)", "{:.0f}"),
+}
+
+
+class _Progress:
+    """A progress bar on a terminal; elsewhere a line at each evaluation."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = ("[bold]{task.description}", "{task.completed:>6,}/{task.total:,}")
+        self.bar = Progress(
+            TextColumn(columns[0]),
+            BarColumn(),
+            TextColumn(columns[1]),
+            TextColumn("success {task.fields[success]}  calls {task.fields[calls]}  {task.fields[speed]} steps/s"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            refresh_per_second=4,
+        )
+        self.drawn = 0.0
+
+    def start(self, directory: Path, step: int, steps: int) -> None:
+        goes_on = f" (going on after step {step:,})" if step else ""
+        self.console.print(f"run directory: {escape(str(directory))}{goes_on}")
+        self.task = self.bar.add_task(
+            "training", total=steps, completed=step, success="  –  ", calls="  –  ", speed="  –"
+        )
+        self.bar.start()
+        self.begun, self.first = time.monotonic(), step
+
+    def advance(self, step: int) -> None:
+        now = time.monotonic()
+        if now - self.drawn > 0.2:
+            self.drawn = now
+            self.bar.update(self.task, completed=step, speed=f"{(step - self.first) / (now - self.begun + 1e-9):.0f}")
+
+    def row(self, row: dict[str, Any]) -> None:
+        success, calls = row.get("train/success_rate"), row.get("train/decoder_calls", float("nan"))
+        shown = "  –  " if success is None else f"{success:.1%}"
+        self.bar.update(self.task, completed=row["step"], success=shown, calls=f"{calls:.2f}")
+        validation = row.get("val/success_rate")
+        if self.bar.disable and validation is not None:
+            self.console.print(f"step {row['step']:,}: train {shown}, validation {validation:.1%}, calls {calls:.2f}")
+
+    def stop(self) -> None:
+        self.bar.stop()
+
+
+def _fail(message: str, code: int) -> typer.Exit:
+    errors.print(f"[bold red]error:[/] {escape(message)}")
+    return typer.Exit(code)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file of the experiment.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as seed=3 estimator.temperature=0.5."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; all else goes to stderr.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run anew, whatever an earlier run left.")] = False,
+) -> None:
+    """Run one experiment with one seed.
+
+    The run's directory is `OUT/EXPERIMENT/runs/ESTIMATOR-sSEED-HASH`. The same command resumes an unfinished run, and prints
+    the summary of a finished one. Exit codes: 0 finished, 1 failed, 2 wrong configuration, 130 interrupted.
+
+    Examples:
+
+    - `latent run configs/signal_game/dense.yaml seed=3`
+    - `latent run configs/signal_game/gumbel.yaml estimator.temperature=0.5 train.steps=1000`
+    - `latent run configs/signal_game/sparsemax.yaml data.name=features data.path=features.npz --json`
+    """
+    from latent.experiment.configuration import load
+    from latent.experiment.run_directory import RunError
+    from latent.experiment.runner import Interrupted, execute, prepare
+    from latent.experiment.yaml_source import ConfigurationError
+
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+    )
+    progress = _Progress(errors if as_json else output)
+    try:
+        experiment = prepare(load(config, overrides or []), out)
+        summary, finished_before = execute(experiment, progress, force)
+    except ConfigurationError as error:
+        for mark, message in error.problems:
+            _fail(f"{mark}: {message}", WRONG_CONFIGURATION)
+            if mark.text:
+                errors.print(f"{mark.line:>6} | {mark.text}\n       | {' ' * (mark.column - 1)}^", markup=False, style="dim")
+        raise typer.Exit(WRONG_CONFIGURATION) from None
+    except RunError as error:
+        raise _fail(str(error), FAILED_RUN) from None
+    except Interrupted as stopped:
+        raise _fail(str(stopped), INTERRUPTED) from None
+    finally:
+        progress.stop()
+    if finished_before:
+        progress.console.print(f"already finished (--force runs it anew): {escape(str(experiment.directory.path))}")
+    if as_json:
+        print(json.dumps(summary, indent=2))
+        return
+    table = Table("", summary["run"], title=f"{summary['task']}: {summary['estimator']}, seed {summary['seed']}")
+    for key, (label, form) in SUMMARY.items():
+        if key in summary:
+            table.add_row(label, form.format(summary[key]))
+    output.print(table)
+    output.print(f"run directory: {escape(str(experiment.directory.path))}", soft_wrap=True)
+
+
+@app.command("list")
+def list_parts() -> None:
+    """List estimators, tasks and data sets with their options, defaults and descriptions."""
+    from latent.experiment import parts
+
+    groups: dict[str, Any] = {"Estimators (estimator.name)": parts.estimators(), "Tasks (task)": parts.tasks()}
+    for name, task in parts.tasks().items():
+        groups[f"Data sets of {name} (data.name)"] = task.datasets
+    for title, group in groups.items():
+        output.rule(f"[bold]{title}", align="left")
+        for name, part in group.items():
+            output.print(f"[bold cyan]{name}[/]  {escape(parts.describe(part))}")
+            grid = Table.grid(padding=(0, 2))
+            for option, field in parts.options_model(part).model_fields.items():
+                default = "required" if field.is_required() else repr(field.default)
+                grid.add_row(f"    {option}", f"[green]{escape(default)}", escape(field.description or ""))
+            output.print(grid)
+        output.print()
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a configuration file, for editors."""
+    from latent.experiment.configuration import json_schema
+
+    print(json.dumps(json_schema(), indent=2))

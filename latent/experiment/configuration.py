@@ -1,0 +1,170 @@
+"""The configuration of a run: what its keys are, and how a YAML file and the command line become one."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+
+from estimators import OptionError
+from latent.experiment import parts
+from latent.experiment.yaml_source import ConfigurationError, Source, read, with_overrides
+
+
+class Training(BaseModel):
+    """How the parameters are trained: Adam (Kingma and Ba 2015) on batches drawn afresh."""
+
+    model_config = parts.STRICT
+
+    steps: int = Field(5000, ge=1, description="Training steps.")
+    batch_size: int = Field(64, ge=1, description="Examples of a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    log_every: int = Field(100, ge=1, description="Steps between two rows of metrics, averages of the steps since the last.")
+    evaluate_every: int = Field(1000, ge=1, description="Steps between two evaluations on the validation split.")
+    checkpoint_every: int = Field(1000, ge=1, description="Steps between two checkpoints; a kill loses at most as many.")
+
+
+class Tracking(BaseModel):
+    """Where metrics go besides the run's metrics.jsonl."""
+
+    model_config = parts.STRICT
+
+    wandb: Literal["online", "offline", "disabled"] | None = Field(
+        None, description="Mode of Weights & Biases; without it, WANDB_MODE, else online where there is a key, else offline."
+    )
+    project: str = Field("discrete-latent", min_length=1, description="Weights & Biases project.")
+    entity: str | None = Field(None, description="Weights & Biases entity; without it, the account's default one.")
+    tags: list[str] = Field([], description="Tags of the run, besides the task, the estimator and the data set.")
+
+
+class Common(BaseModel):
+    """Keys that every configuration has."""
+
+    model_config = parts.STRICT
+
+    experiment: str = Field(
+        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the folder that groups runs to compare."
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the parameters, the training games and the estimator.")
+    device: str = Field("cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, cuda, cuda:1, or mps.")
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = Field(
+        "32-true", description="Arithmetic: single, double, or bfloat16 autocast."
+    )
+    threads: int = Field(1, ge=1, description="CPU threads; results depend on it in the last bits.")
+    train: Training = Field(Training(), description="Training.")
+    tracking: Tracking = Field(Tracking(), description="Tracking.")
+
+
+def _choice(available: dict[str, parts.Part], name: str | None, description: str) -> Any:
+    """A field for one of several parts: that of ``name``, or of whichever the key ``name`` says."""
+    if name is not None:
+        return (parts.options_model(available[name], name), Field(description=description))
+    models = tuple(parts.options_model(part, each) for each, part in available.items())
+    union = Annotated[Union[models], Field(discriminator="name")] if len(models) > 1 else models[0]  # type: ignore[valid-type]
+    return (union, Field(description=description))
+
+
+def root_model(task: str, estimator: str | None = None, data: str | None = None) -> type[BaseModel]:
+    """The model of a whole configuration of ``task``; of all estimators and data sets where none is named."""
+    part: Any = parts.tasks()[task]
+    options = parts.options_model(part)
+    section = (options, Field(default_factory=options, description=f"Options of the task {task}."))
+    return create_model(
+        f"{part.__name__}Configuration",
+        __base__=Common,
+        __doc__=f"An experiment on the task {task}: {parts.describe(part)}",
+        task=(Literal[task], Field(description="The task.")),
+        estimator=_choice(parts.estimators(), estimator, "The gradient estimator and its options."),
+        data=_choice(dict(part.datasets), data, "The data set and its options."),
+        **{part.section: section},
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file, which may leave to the file it extends whatever it does not say."""
+    models = [root_model(task) for task in parts.tasks()]
+    schema = TypeAdapter(Union[tuple(models)]).json_schema()
+    roots = [schema["$defs"][model.__name__] for model in models] if len(models) > 1 else [schema]
+    for root in roots:
+        root.pop("required")
+        root["properties"]["extends"] = {"type": "string", "description": "A file, relative to this one, to start from."}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A valid configuration: ``data`` is complete, with every default; ``source`` knows where each key was written."""
+
+    data: dict[str, Any]
+    source: Source
+
+    def error(self, block: str, error: OptionError) -> ConfigurationError:
+        """What a part's constructor found wrong, with its place in the configuration."""
+        return ConfigurationError.at(
+            self.source.mark((block, error.option)), f"{block}.{error.option}: {error.message}"
+        )
+
+    def digest(self, fingerprint: str) -> str:
+        """Hash of all that decides a run's results but its seed: no paths and no logging, but the content of the data."""
+        kept = {key: value for key, value in self.data.items() if key not in ("seed", "experiment", "tracking")}
+        kept["data"] = {key: value for key, value in kept["data"].items() if key != "path"} | {"content": fingerprint}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def load(path: Path, overrides: list[str]) -> Configuration:
+    """Read a configuration file with overrides ``KEY=VALUE``.
+
+    Raises:
+        ConfigurationError: with the place of every mistake, and what would have been right.
+    """
+    source = with_overrides(read(path), overrides)
+    available: Any = parts.tasks()
+    task = _chosen(source, ("task",), available, "task")
+    estimator = _chosen(source, ("estimator", "name"), parts.estimators(), "estimator")
+    data = _chosen(source, ("data", "name"), available[task].datasets, "data set")
+    model = root_model(task, estimator, data)
+    try:
+        resolved = model.model_validate(source.data)
+    except ValidationError as error:
+        raise ConfigurationError([_problem(source, model, dict(problem)) for problem in error.errors()]) from None
+    return Configuration(resolved.model_dump(), source)
+
+
+def _chosen(source: Source, path: tuple[str, ...], available: Any, kind: str) -> str:
+    """The part named at ``path``, known to exist."""
+    value = reduce(lambda block, key: block.get(key) if isinstance(block, dict) else None, path, source.data)
+    dotted = ".".join(path)
+    if value is None:
+        raise ConfigurationError.at(source.mark(path), f"{dotted} is missing; one of: {', '.join(available)}")
+    if not isinstance(value, str) or value not in available:
+        message = f"{dotted}: there is no {kind} {value!r}{_nearest(str(value), available)}; one of: {', '.join(available)}"
+        raise ConfigurationError.at(source.mark(path), message)
+    return value
+
+
+def _nearest(word: str, words: Any) -> str:
+    close = difflib.get_close_matches(word, list(words), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _problem(source: Source, model: Any, error: dict[str, Any]) -> Any:
+    """One of pydantic's errors, as a mark and a message in the words of a configuration."""
+    path = tuple(map(str, error["loc"]))
+    dotted = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        for key in path[:-1]:
+            model = model.model_fields[key].annotation
+        keys = sorted(model.model_fields)
+        place = f" in {'.'.join(path[:-1])}" if path[:-1] else ""
+        known = f"keys{place}: {', '.join(keys)}" if keys else f"{'.'.join(path[:-1])} has no options"
+        return source.mark(path), f"{dotted}: unknown key {path[-1]!r}{_nearest(path[-1], keys)}; {known}"
+    if error["type"] == "missing":
+        return source.mark(path), f"{dotted} is missing"
+    message = error["msg"].replace("Input should be", "must be").replace("String should", "must")
+    return source.mark(path), f"{dotted}: {message}, got {error['input']!r}"

@@ -1,0 +1,78 @@
+"""Metrics of a run: means over steps, norms of gradients, and the file that holds them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningMeans:
+    """Means of each metric over the examples and steps since they were last asked for, summed on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.names: list[str] = []
+        self.steps = 0
+        self.total = torch.zeros(0, dtype=torch.float64, device=device)
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        """Add one step's metrics, ``[B]`` each."""
+        if not self.steps:
+            self.names = list(metrics)
+            self.total = torch.zeros(len(metrics), dtype=torch.float64, device=self.device)
+        self.total += torch.stack([metrics[name].double() for name in self.names]).mean(1)
+        self.steps += 1
+
+    def pop(self) -> dict[str, float]:
+        """The means; counting starts anew."""
+        means = dict(zip(self.names, (self.total / max(self.steps, 1)).tolist(), strict=True))
+        self.steps = 0
+        return means
+
+    def state(self) -> dict[str, Any]:
+        return {"names": self.names, "steps": self.steps, "total": self.total}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.names, self.steps = state["names"], state["steps"]
+        self.total = state["total"].to(self.device)
+
+
+def gradient_norms(module: nn.Module) -> dict[str, float]:
+    """Euclidean norm of the gradient of each child module that has one."""
+    norms = {}
+    for name, child in module.named_children():
+        gradients = [parameter.grad for parameter in child.parameters() if parameter.grad is not None]
+        if gradients:
+            norms[f"grad_norm/{name}"] = float(nn.utils.get_total_norm(gradients))
+    return norms
+
+
+class MetricsLog:
+    """Appends rows to a JSONL file, each handed to the operating system at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> MetricsLog:
+        self.stream = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stream.close()
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.stream.write(json.dumps(row) + "\n")
+        self.stream.flush()
+
+    def flush(self) -> None:
+        """Wait until all rows are on the disk."""
+        self.stream.flush()
+        os.fsync(self.stream.fileno())

@@ -1,0 +1,94 @@
+"""Parts by name: estimators, tasks and data sets, and the options that their constructors declare.
+
+A part is a class or function; its options are its keyword-only parameters, with their types, defaults and documentation.
+Nothing about an option is written anywhere else. Other distributions add parts through the entry points of the groups
+``discrete_latent.estimators`` and ``discrete_latent.tasks``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import docstring_parser
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from torch import Generator, Tensor
+
+from estimators import ESTIMATORS, Estimator
+from games import SignalGame
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What the runner asks of a task; a task is also an ``nn.Module``, made from a data set and its own options."""
+
+    section: str
+    """The block of a configuration that holds the task's options."""
+    datasets: Mapping[str, Callable[..., Any]]
+    """The data sets that the task can be trained on, by name."""
+    fingerprint: str
+    """Hash of the data set's content."""
+
+    def check_estimator(self, estimator: Estimator) -> None:
+        """Raise OptionError if the estimator cannot train this task."""
+
+    def draw(self, batch_size: int, generator: Generator) -> Any:
+        """A training batch."""
+
+    def evaluate(self, split: str, estimator: Estimator) -> dict[str, float]:
+        """Metrics of ``val`` or ``test``."""
+
+    def __call__(self, batch: Any, estimator: Estimator, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective, and metrics of each example, ``decoder_calls`` among them."""
+
+
+Part = Callable[..., Any]
+
+
+def _with_entry_points(built_in: Mapping[str, Part], group: str) -> dict[str, Part]:
+    parts = dict(built_in)
+    for entry in entry_points(group=group):
+        if entry.name in parts:
+            raise ValueError(f"the entry point {entry.value!r} takes the name {entry.name!r} of another part of {group}")
+        parts[entry.name] = entry.load()
+    return parts
+
+
+@cache
+def estimators() -> dict[str, Part]:
+    """Estimators by name."""
+    return _with_entry_points(ESTIMATORS, "discrete_latent.estimators")
+
+
+@cache
+def tasks() -> dict[str, Part]:
+    """Tasks by name."""
+    return _with_entry_points({"signal_game": SignalGame}, "discrete_latent.tasks")
+
+
+def describe(part: Part) -> str:
+    """The first sentence of a part's docstring."""
+    return docstring_parser.parse(inspect.getdoc(part) or "").short_description or ""
+
+
+@cache
+def options_model(part: Part, name: str = "") -> type[BaseModel]:
+    """A pydantic model of a part's options; with ``name``, also of the key ``name`` that chooses the part."""
+    documented = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(part) or "").params}
+    hints = typing.get_type_hints(part.__init__ if inspect.isclass(part) else part)
+    fields: dict[str, Any] = {}
+    if name:
+        fields["name"] = (Literal[name], Field(description=describe(part)))
+    for option in inspect.signature(part).parameters.values():
+        if option.kind is inspect.Parameter.KEYWORD_ONLY:
+            default = ... if option.default is inspect.Parameter.empty else option.default
+            description = " ".join((documented.get(option.name) or "").split())
+            fields[option.name] = (hints[option.name], Field(default, description=description))
+    title = "".join(word.title() for word in (name or getattr(part, "__name__", "part")).split("_"))
+    return create_model(title, __config__=STRICT, __doc__=describe(part), **fields)

@@ -1,0 +1,251 @@
+"""YAML with a location for every value: read safely, merged along ``extends``, overridden from the command line.
+
+Only plain data is read. Numbers follow YAML 1.2, so that ``1e-3`` is a float and ``no`` a string; duplicate keys, tags, merge
+keys, and aliases that grow without bound are errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST_BYTES = 1 << 20
+MOST_VALUES = 10_000
+MOST_DEPTH = 32
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a value was written: a file with line and column from 1, or the command line."""
+
+    source: str
+    line: int = 0
+    column: int = 0
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+
+class ConfigurationError(Exception):
+    """One or more mistakes in a configuration, each with its place; ``problems`` holds (mark, message) pairs."""
+
+    def __init__(self, problems: Iterable[tuple[Mark, str]]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(f"{mark}: {message}" for mark, message in self.problems))
+
+    @classmethod
+    def at(cls, mark: Mark, message: str) -> ConfigurationError:
+        return cls([(mark, message)])
+
+
+@dataclass
+class Source:
+    """A mapping of plain data and the mark of each of its keys, by path; ``()`` is the mark of the whole."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    marks: dict[Key, Mark] = field(default_factory=dict)
+
+    def mark(self, key: Key) -> Mark:
+        """The mark of ``key``, or of the innermost block around it that was written down."""
+        while key and key not in self.marks:
+            key = key[:-1]
+        return self.marks.get(key, Mark("configuration"))
+
+    def merged_with(self, child: Source) -> Source:
+        """``child`` laid over this: blocks merge key by key, but one whose ``name`` changes is replaced whole."""
+        data, marks = dict(self.data), dict(self.marks)
+        if () in child.marks:
+            marks[()] = child.marks[()]
+        for key, value in child.data.items():
+            old = data.get(key)
+            merges = isinstance(value, dict) and isinstance(old, dict)
+            if merges and old.get("name", value.get("name")) == value.get("name", old.get("name")):
+                inner = self.within(key).merged_with(child.within(key))
+            else:
+                marks = {path: mark for path, mark in marks.items() if path[:1] != (key,)}
+                inner = child.within(key)
+            data[key] = inner.data if isinstance(value, dict) else value
+            marks.update({(key, *path): mark for path, mark in inner.marks.items()})
+        return Source(data, marks)
+
+    def within(self, key: str) -> Source:
+        """The block below ``key``, with paths relative to it."""
+        value = self.data.get(key)
+        marks = {path[1:]: mark for path, mark in self.marks.items() if path[:1] == (key,)}
+        return Source(value if isinstance(value, dict) else {}, marks)
+
+
+class _Loader(yaml.SafeLoader):
+    """Resolves plain scalars as YAML 1.2's core schema does."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+):
+    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first.replace("\0", "")) + [""]
+    )
+
+
+class _Reader:
+    """Turns one document's nodes into plain data and marks."""
+
+    def __init__(self, source: str, text: str) -> None:
+        self.source = source
+        self.lines = text.splitlines()
+        self.marks: dict[Key, Mark] = {}
+        self.values = 0
+
+    def mark(self, position: Any) -> Mark:
+        text = self.lines[position.line] if position.line < len(self.lines) else ""
+        return Mark(self.source, position.line + 1, position.column + 1, text)
+
+    def fail(self, node: yaml.Node, message: str) -> ConfigurationError:
+        return ConfigurationError.at(self.mark(node.start_mark), message)
+
+    def read(self, node: yaml.Node, path: Key = (), depth: int = 0) -> Any:
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise self.fail(node, f"more than {MOST_VALUES} values once aliases are expanded; refused")
+        if depth > MOST_DEPTH:
+            raise self.fail(node, f"nested deeper than {MOST_DEPTH} levels; refused")
+        self.marks.setdefault(path, self.mark(node.start_mark))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*path, str(i)), depth + 1) for i, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Key, depth: int) -> dict[str, Any]:
+        if node.tag != "tag:yaml.org,2002:map":
+            raise self.fail(node, f"the tag {node.tag!r} is not read; write plain values")
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self.fail(key_node, "a key must be a plain word")
+            if key in result:
+                first = self.marks[(*path, key)]
+                raise self.fail(key_node, f"the key {key!r} is given twice; the first time in line {first.line}")
+            if key == "<<":
+                raise self.fail(key_node, "merge keys are not read; use 'extends: other.yaml'")
+            self.marks[(*path, key)] = self.mark(key_node.start_mark)
+            result[key] = self.read(value_node, (*path, key), depth + 1)
+        return result
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        kind, value = node.tag.removeprefix("tag:yaml.org,2002:"), node.value
+        try:
+            if kind == "int":
+                digits = value.lstrip("+-")
+                return int(value, 0) if digits[:2] in ("0o", "0x") else int(value)
+            if kind == "float":
+                return float(value.replace(".inf", "inf").replace(".nan", "nan").lower().replace(".inf", "inf"))
+            if kind == "bool":
+                return {"true": True, "false": False}[value.lower()]
+        except (ValueError, KeyError) as error:
+            raise self.fail(node, f"{value!r} is not a {kind}") from error
+        if kind in ("null", "str"):
+            return None if kind == "null" else value
+        raise self.fail(node, f"the tag {node.tag!r} is not read; write plain values")
+
+
+def parse(text: str, source: str) -> Source:
+    """Read one document.
+
+    Raises:
+        ConfigurationError: if it is not YAML, or not a mapping of plain data.
+    """
+    reader = _Reader(source, text)
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = reader.mark(error.problem_mark) if error.problem_mark else Mark(source)
+        raise ConfigurationError.at(mark, f"this is not YAML: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigurationError.at(Mark(source), f"this is not YAML: {error}") from error
+    if node is None:
+        return Source(marks={(): Mark(source, 1, 1)})
+    data = reader.read(node)
+    if not isinstance(data, dict):
+        kind = "a list" if isinstance(data, list) else f"the value {data!r}"
+        raise ConfigurationError.at(reader.mark(node.start_mark), f"must be a mapping of keys to values, but it is {kind}")
+    return Source(data, reader.marks)
+
+
+def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
+    """Read a file and what it extends.
+
+    Raises:
+        ConfigurationError: if a file is missing, unreadable or wrong, or extends itself.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigurationError.at(Mark(str(path)), f"is larger than {MOST_BYTES} bytes; this is no configuration")
+        source = parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigurationError.at(Mark(str(path)), f"cannot be read: {reason}") from error
+    if "extends" not in source.data:
+        return source
+    parent, mark = source.data.pop("extends"), source.marks.pop(("extends",))
+    if not isinstance(parent, str):
+        raise ConfigurationError.at(mark, f"extends: must name a file, got {parent!r}")
+    target = path.parent / parent
+    if target.resolve() in (path.resolve(), *seen):
+        raise ConfigurationError.at(mark, f"extends: {parent} extends this file in turn")
+    if not target.is_file():
+        raise ConfigurationError.at(mark, f"extends: there is no file {target}")
+    return read(target, (*seen, path.resolve())).merged_with(source)
+
+
+def parse_override(text: str) -> Source:
+    """Read one ``KEY=VALUE`` of the command line, with a dotted key and a YAML value.
+
+    Raises:
+        ConfigurationError: if there is no ``=``, or the value is not YAML.
+    """
+    origin = Mark(f"command line, {text!r}")
+    key, separator, value = text.partition("=")
+    path = tuple(key.strip().split("."))
+    if not separator or not all(path):
+        raise ConfigurationError.at(origin, "an override is written KEY=VALUE, as in train.steps=1000")
+    try:
+        data: Any = parse(f"value: {value}", "").data["value"]
+    except ConfigurationError as error:
+        raise ConfigurationError.at(origin, error.problems[0][1]) from error
+    marks = {path[:depth]: origin for depth in range(1, len(path) + 1)}
+    for part in reversed(path):
+        data = {part: data}
+    return Source(data, marks)
+
+
+def with_overrides(source: Source, overrides: Iterable[str]) -> Source:
+    """``source`` with every override laid over it at once, so that their order does not matter."""
+    together = Source()
+    for text in overrides:
+        together = together.merged_with(parse_override(text))
+    return source.merged_with(together)
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

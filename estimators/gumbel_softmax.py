@@ -69,7 +69,7 @@ class GumbelSoftmax(Estimator):
     @property
     def temperature(self) -> Tensor:
         """The temperature of the next sample, ``[]``, computed where the state lives so that nothing waits for it."""
-        elapsed = self.steps // self.update_every * self.update_every
+        elapsed = (self.steps // self.update_every * self.update_every).double()
         return (self.initial_temperature * torch.exp(-self.decay_rate * elapsed)).clamp(min=self.minimum_temperature)
 
     def probabilities(self, scores: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def features(*, path: str, normalise: bool = False) -> FeatureSet:
     """
     file = existing_file(path)
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [name for name in ("features", "labels", "split") if name not in archive]
             if missing:
                 raise ValueError(f"there is no array {missing[0]!r} in it; it holds: {', '.join(archive) or 'nothing'}")

@@ -52,7 +52,7 @@ class Common(BaseModel):
         "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the folder that groups runs to compare."
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the parameters, the training games and the estimator.")
-    device: str = Field("cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, cuda, cuda:1, or mps.")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda, or one of several as in cuda:1.")
     precision: Literal["32-true", "64-true", "bf16-mixed"] = Field(
         "32-true", description="Arithmetic: single, double, or bfloat16 autocast."
     )

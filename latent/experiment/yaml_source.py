@@ -124,6 +124,9 @@ class _Reader:
         if depth > MOST_DEPTH:
             raise self.fail(node, f"nested deeper than {MOST_DEPTH} levels; refused")
         self.marks.setdefault(path, self.mark(node.start_mark))
+        kind = {yaml.MappingNode: "map", yaml.SequenceNode: "seq"}.get(type(node))
+        if kind and node.tag != f"tag:yaml.org,2002:{kind}":
+            raise self.fail(node, f"the tag {node.tag!r} is not read; write plain values")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -131,8 +134,6 @@ class _Reader:
         return self._scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Key, depth: int) -> dict[str, Any]:
-        if node.tag != "tag:yaml.org,2002:map":
-            raise self.fail(node, f"the tag {node.tag!r} is not read; write plain values")
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value

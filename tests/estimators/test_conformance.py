@@ -1,0 +1,262 @@
+"""What holds for every registered estimator, whatever it is."""
+
+import ast
+import copy
+import io
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import estimators
+from estimators import Estimator, LatentLinear, Latents, RandomDraws
+
+VARIANTS = {
+    "score_function": ("score_function", {}),
+    "score_function_4": ("score_function", {"samples": 4}),
+    "moving_average": ("score_function", {"baseline": "moving_average"}),
+    "self_critic": ("score_function", {"baseline": "self_critic"}),
+    "sampled_self_critic": ("score_function", {"baseline": "sampled_self_critic", "samples": 2}),
+    "leave_one_out": ("score_function", {"baseline": "leave_one_out", "samples": 3}),
+    "gumbel_softmax": ("gumbel_softmax", {}),
+    "straight_through": ("gumbel_softmax", {"straight_through": True}),
+    "dense": ("dense", {}),
+    "sparsemax": ("sparsemax", {}),
+    "entmax": ("entmax", {}),
+    "entmax_1.1": ("entmax", {"alpha": 1.1}),
+}
+K = 6
+
+
+@pytest.fixture(params=VARIANTS)
+def estimator(request):
+    name, options = VARIANTS[request.param]
+    return estimators.build(name, **options)
+
+
+class Decoder(torch.nn.Module):
+    """Losses of pairs, and a count of the rows that were really decoded."""
+
+    def __init__(self, dtype=torch.float32, batch_size=5):
+        super().__init__()
+        torch.manual_seed(1)
+        self.table = LatentLinear(K, 3).to(dtype)
+        self.bias = torch.nn.Parameter(torch.randn(batch_size, 3, dtype=dtype))
+        self.rows, self.calls = 0, 0
+
+    def forward(self, latents: Latents):
+        hidden = self.table(latents) + latents.gather(self.bias)
+        self.rows, self.calls = self.rows + len(hidden), self.calls + 1
+        return hidden.square().sum(1) + 1
+
+
+def scores_of(dtype=torch.float32, batch_size=5, scale=0.5):
+    torch.manual_seed(0)
+    return (scale * torch.randn(batch_size, K, dtype=torch.float64)).to(dtype).requires_grad_()
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_variants_cover_the_registry():
+    assert {name for name, _ in VARIANTS.values()} == set(estimators.ESTIMATORS)
+
+
+@pytest.mark.parametrize("batch_size", [5, 1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_costs_weights_and_gradients(estimator, dtype, batch_size):
+    scores, decoder = scores_of(dtype, batch_size), Decoder(dtype, batch_size)
+    estimate = estimator(scores, decoder, generator=generator())
+    assert decoder.calls == 1
+    assert decoder.rows == int(estimate.decoder_calls.sum()) == len(estimate.weights)
+    assert estimate.decoder_calls.shape == (batch_size,)
+    assert estimate.decoder_calls.min() >= 1
+    for field in (estimate.surrogate, estimate.value, estimate.entropy):
+        assert field.shape == (batch_size,)
+        assert torch.isfinite(field).all()
+    precise = torch.float64 if dtype == torch.float64 else torch.float32
+    assert estimate.surrogate.dtype == estimate.value.dtype == estimate.entropy.dtype == precise
+    assert not estimate.value.requires_grad
+    assert not estimate.weights.requires_grad
+    assert estimate.entropy.requires_grad
+    assert estimate.auxiliary.shape == ()
+    (estimate.surrogate - estimate.entropy).mean().backward()
+    for parameter in (scores, *decoder.parameters()):
+        assert parameter.grad.dtype == dtype
+        assert torch.isfinite(parameter.grad).all()
+        assert parameter.grad.abs().sum() > 0
+
+
+def test_weights_sum_to_one_for_each_example(estimator):
+    proposal = estimator.propose(scores_of(torch.float64), RandomDraws(generator()))
+    assert (proposal.weights >= 0).all()
+    torch.testing.assert_close(proposal.latents.sum(proposal.weights), torch.ones(5, dtype=torch.float64))
+    assert torch.equal(proposal.latents.row, proposal.latents.row.sort().values)
+
+
+def test_probabilities_are_the_distribution(estimator):
+    scores = scores_of(torch.float64)
+    q = estimator.probabilities(scores)
+    assert q.shape == scores.shape
+    torch.testing.assert_close(q.sum(1), torch.ones(5, dtype=torch.float64))
+    terms = torch.where(q > 0, q * q.clamp(min=1e-300).log(), 0)
+    entropy = estimator.propose(scores, RandomDraws(generator())).entropy
+    torch.testing.assert_close(entropy, -terms.sum(1))
+
+
+def test_masked_states_get_no_mass_and_no_gradient(estimator):
+    scores = scores_of(torch.float64)
+    mask = torch.zeros(5, K, dtype=torch.bool)
+    mask[0, :K - 1] = mask[1, 2] = mask[2, ::2] = True  # one state left in the first row
+    masked = scores.masked_fill(mask, -torch.inf)
+    for seed in range(20):
+        proposal = estimator.propose(masked, RandomDraws(torch.Generator().manual_seed(seed)))
+        value = proposal.latents.value
+        chosen = torch.where(proposal.latents.gather(mask), value * proposal.weights.unsqueeze(1), 0)
+        assert chosen.abs().max() == 0
+    assert estimator.probabilities(masked)[mask].abs().max() == 0
+    estimate = estimator(masked, Decoder(torch.float64), generator=generator())
+    (gradient,) = torch.autograd.grad((estimate.surrogate - estimate.entropy).sum(), scores)
+    assert torch.isfinite(gradient).all()
+    assert gradient[mask].abs().max() == 0
+
+
+def test_non_contiguous_scores(estimator):
+    scores = scores_of(torch.float64)
+    strided = scores.detach().t().contiguous().t().requires_grad_()
+    assert not strided.is_contiguous()
+    expanded = torch.zeros(1, 1, dtype=torch.float64).expand(5, K).requires_grad_()
+    estimator(expanded, Decoder(torch.float64), generator=generator()).surrogate.sum().backward()
+    results = []
+    for each in (scores, strided):
+        estimate = copy.deepcopy(estimator)(each, Decoder(torch.float64), generator=generator())
+        results.append((estimate.value, torch.autograd.grad(estimate.surrogate.sum(), each)[0]))
+    for left, right in zip(*results, strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_a_generator_makes_it_reproducible(estimator):
+    first, second = (
+        copy.deepcopy(estimator)(scores_of(), Decoder(), generator=generator()).surrogate for _ in range(2)
+    )
+    assert torch.equal(first, second)
+
+
+def test_state_survives_a_checkpoint(estimator):
+    for seed in range(3):
+        estimator(scores_of(), Decoder(), generator=torch.Generator().manual_seed(seed))
+    stream = io.BytesIO()
+    torch.save(estimator.state_dict(), stream)
+    stream.seek(0)
+    other = copy.deepcopy(estimator)
+    for buffer in other.buffers():
+        buffer.zero_()
+    other.load_state_dict(torch.load(stream, weights_only=True))
+    left, right = (each(scores_of(), Decoder(), generator=generator()).surrogate for each in (estimator, other))
+    assert torch.equal(left, right)
+
+
+def test_all_changing_state_is_registered(estimator):
+    """Training must change nothing but what a checkpoint holds."""
+
+    def plain(module):
+        return {
+            (name, key): value
+            for name, child in module.named_modules()
+            for key, value in vars(child).items()
+            if not key.startswith("_") and key != "training" and not isinstance(value, torch.nn.Module)
+        }
+
+    before = copy.deepcopy(plain(estimator))
+    for _ in range(3):
+        estimator(scores_of(), Decoder(), generator=generator())
+    assert plain(estimator) == before
+
+
+def test_evaluation_mode_freezes_the_state(estimator):
+    estimator(scores_of(), Decoder(), generator=generator())
+    before = {name: buffer.clone() for name, buffer in estimator.named_buffers()}
+    estimator.eval()
+    estimator(scores_of(), Decoder(), generator=generator())
+    assert all(torch.equal(buffer, before[name]) for name, buffer in estimator.named_buffers())
+
+
+def test_pairs_of_no_weight_have_no_gradient_in_the_decoder(estimator):
+    """A baseline's extra pairs are read, never trained."""
+    losses: list[torch.Tensor] = []
+
+    def loss_function(latents):
+        losses.append(torch.rand(len(latents), generator=generator()).requires_grad_())
+        return losses[0] if latents.index is not None else losses[0] + 0 * latents.value.sum(1)
+
+    estimate = estimator(scores_of(), loss_function, generator=generator())
+    (gradient,) = torch.autograd.grad(estimate.surrogate.sum(), losses[0])
+    torch.testing.assert_close(gradient, estimate.weights)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_refused(estimator, bad):
+    scores = scores_of().detach().clone()
+    scores[3, 1] = bad
+    with pytest.raises(FloatingPointError, match="example 3"):
+        estimator(scores, Decoder())
+
+
+def test_an_example_with_every_state_masked_is_refused(estimator):
+    scores = scores_of().detach().clone()
+    scores[2] = -torch.inf
+    with pytest.raises(FloatingPointError, match="example 2"):
+        estimator(scores, Decoder())
+
+
+@pytest.mark.parametrize("scores", [torch.zeros(3), torch.zeros(3, 0), torch.zeros(2, 3, dtype=torch.int64)])
+def test_scores_of_the_wrong_kind_are_refused(estimator, scores):
+    with pytest.raises(ValueError, match="scores must be floating point"):
+        estimator(scores, Decoder())
+
+
+def test_losses_of_the_wrong_shape_are_refused(estimator):
+    with pytest.raises(ValueError, match="the loss function must return"):
+        estimator(scores_of(), lambda latents: torch.zeros(()))
+
+
+def test_every_estimator_declares_what_it_is(estimator):
+    assert isinstance(estimator, Estimator)
+    assert type(estimator).__mro__[1] is Estimator
+    assert isinstance(type(estimator).unbiased, bool)
+    for section in ("Raises:", "References:") if estimator._buffers or estimator._modules else ("References:",):
+        assert section in type(estimator).__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "option"),
+    [
+        ("score_function", {"samples": 0}, "samples"),
+        ("score_function", {"baseline": "leave_one_out"}, "samples"),
+        ("score_function", {"baseline": "nothing"}, "baseline"),
+        ("score_function", {"decay": 0.0}, "decay"),
+        ("score_function", {"decay": 1.5}, "decay"),
+        ("gumbel_softmax", {"temperature": 0.0}, "minimum_temperature"),
+        ("gumbel_softmax", {"temperature": 0.2}, "minimum_temperature"),
+        ("gumbel_softmax", {"decay_rate": -1.0}, "decay_rate"),
+        ("gumbel_softmax", {"update_every": 0}, "update_every"),
+        ("entmax", {"alpha": 1.0}, "alpha"),
+        ("entmax", {"alpha": 2.1}, "alpha"),
+        ("sparse_max", {}, "name"),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(name, options, option):
+    with pytest.raises(estimators.OptionError) as caught:
+        estimators.build(name, **options)
+    assert caught.value.option == option
+
+
+def test_the_package_imports_only_torch_entmax_and_numpy():
+    allowed = {"estimators", "torch", "entmax", "numpy"} | set(sys.stdlib_module_names)
+    for file in Path(estimators.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert {name.split(".")[0] for name in names} <= allowed, f"{file.name} line {node.lineno}"

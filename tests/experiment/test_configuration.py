@@ -1,0 +1,242 @@
+"""Configurations: what is read, merged and overridden, and where each mistake is said to be."""
+
+import json
+
+import jsonschema
+import pytest
+import yaml
+
+from latent.experiment import parts
+from latent.experiment.configuration import json_schema, load
+from latent.experiment.yaml_source import ConfigurationError, Mark, parse, parse_override, read
+from tests.conftest import ROOT
+
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def problem(text, tmp_path, *overrides):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, list(overrides))
+    return str(caught.value).replace(str(path), "bad.yaml")
+
+
+BASE = "task: signal_game\nestimator: {name: gumbel_softmax}\ndata: {name: synthetic}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("1E3", 1000.0),
+        ("-.5", -0.5),
+        (".inf", float("inf")),
+        ("12", 12),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("010", 10),
+        ("no", "no"),
+        ("on", "on"),
+        ("1:30", "1:30"),
+        ("true", True),
+        ("null", None),
+        ("", None),
+        ("'1e-3'", "1e-3"),
+        ("[1, {a: b}]", [1, {"a": "b"}]),
+    ],
+)
+def test_scalars_follow_yaml_1_2(text, value):
+    found = parse(f"key: {text}", "here").data["key"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_configuration_of_the_repository_loads(path):
+    overrides = ["data.path=somewhere"] if path.name == "published.yaml" else []
+    overrides += ["estimator.name=dense"] if path.name == "base.yaml" else []
+    configuration = load(path, overrides)
+    assert configuration.data["task"] == path.parent.name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_configuration_follows_the_schema(path):
+    if path.name != "published.yaml":  # its data set needs a path, which it leaves to the user
+        jsonschema.validate(yaml.safe_load(path.read_text().replace("3e-4", "0.0003")), json_schema())
+
+
+def test_the_schema_refuses_what_the_loader_refuses():
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    json.dumps(schema)
+    good = {"task": "signal_game", "estimator": {"name": "entmax", "alpha": 1.5}, "data": {"name": "emoji"}}
+    jsonschema.validate(good, schema)
+    for bad in (
+        good | {"estimator": {"name": "entmax", "beta": 1.5}},
+        good | {"estimator": {"name": "entmaxx"}},
+        good | {"trian": {}},
+        good | {"train": {"steps": "many"}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)
+
+
+def test_defaults_come_from_the_constructors(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(BASE)
+    data = load(path, []).data
+    assert data["estimator"] == {
+        "name": "gumbel_softmax",
+        "temperature": 1.0,
+        "minimum_temperature": 0.5,
+        "decay_rate": 1e-5,
+        "update_every": 1000,
+        "straight_through": False,
+    }
+    assert data["game"]["vocabulary_size"] == 256
+    assert data["train"]["batch_size"] == 64
+
+
+def test_every_option_is_documented():
+    groups = [parts.estimators(), parts.tasks(), *(task.datasets for task in parts.tasks().values())]
+    for name, part in [item for group in groups for item in group.items()]:
+        assert parts.describe(part), name
+        for option, field in parts.options_model(part).model_fields.items():
+            assert field.description, f"{name}.{option}"
+
+
+def test_extends_merges_blocks_and_a_new_name_replaces_them(tmp_path):
+    (tmp_path / "base.yaml").write_text(BASE + "game: {candidates: 4}\n")
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: base.yaml\nestimator: {temperature: 0.7}\ngame: {vocabulary_size: 9}\n")
+    data = load(child, []).data
+    assert (data["estimator"]["name"], data["estimator"]["temperature"]) == ("gumbel_softmax", 0.7)
+    assert (data["game"]["candidates"], data["game"]["vocabulary_size"]) == (4, 9)
+    grandchild = tmp_path / "grandchild.yaml"
+    grandchild.write_text("extends: child.yaml\nestimator: {name: entmax}\n")
+    assert load(grandchild, []).data["estimator"] == {"name": "entmax", "alpha": 1.5}
+
+
+def test_overrides_win_in_any_order(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(BASE + "train: {steps: 5}\n")
+    data = load(path, ["estimator.alpha=1.7", "estimator.name=entmax", "train.learning_rate=1e-3", "seed=3"]).data
+    assert data["estimator"] == {"name": "entmax", "alpha": 1.7}
+    assert (data["train"]["steps"], data["train"]["learning_rate"], data["seed"]) == (5, 1e-3, 3)
+
+
+def test_an_error_in_a_base_file_names_the_base_file(tmp_path):
+    (tmp_path / "base.yaml").write_text(BASE + "train:\n  stpes: 3\n")
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: base.yaml\nseed: 1\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(child, [])
+    assert caught.value.problems[0][0] == Mark(str(tmp_path / "base.yaml"), 5, 3, "  stpes: 3")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BASE + "trian: {}\n", "bad.yaml:4:1: trian: unknown key 'trian'; did you mean 'train'?"),
+        (BASE + "train:\n  stepz: 1\n", "bad.yaml:5:3: train.stepz: unknown key 'stepz'; did you mean 'steps'?"),
+        (BASE + "train:\n  steps: many\n", "bad.yaml:5:3: train.steps: must be a valid integer, got 'many'"),
+        (BASE + "train:\n  steps: 0\n", "bad.yaml:5:3: train.steps: must be greater than or equal to 1, got 0"),
+        (BASE + "train:\n  steps: 1.5\n", "bad.yaml:5:3: train.steps: must be a valid integer, got 1.5"),
+        (BASE + "train:\n  learning_rate: .nan\n", "bad.yaml:5:3: train.learning_rate: must be a finite number"),
+        (BASE + "train: 3\n", "bad.yaml:4:1: train: must be"),
+        (BASE + "seed: 1\nseed: 2\n", "bad.yaml:5:1: the key 'seed' is given twice; the first time in line 4"),
+        (BASE + "seed: true\n", "bad.yaml:4:1: seed: must be a valid integer, got True"),
+        (BASE.replace("gumbel_softmax", "gumble_softmax"), "did you mean 'gumbel_softmax'?"),
+        (BASE.replace("synthetic", "syntetic"), "there is no data set 'syntetic'; did you mean 'synthetic'?"),
+        (BASE.replace("signal_game", "signal"), "bad.yaml:1:1: task: there is no task 'signal'"),
+        ("seed: 1\n", "task is missing; one of: signal_game"),
+        ("task: signal_game\ndata: {name: emoji}\n", "estimator.name is missing; one of: score_function"),
+        (BASE.replace("synthetic", "features"), "bad.yaml:3:1: data.path is missing"),
+        (BASE + "device: tpu\n", "bad.yaml:4:1: device: must match pattern"),
+        (BASE + "experiment: ../up\n", "bad.yaml:4:1: experiment: must match pattern"),
+        ("- a\n- b\n", "bad.yaml:1:1: must be a mapping of keys to values, but it is a list"),
+        ("just words\n", "bad.yaml:1:1: must be a mapping"),
+        ("", "task is missing"),
+        ("a: [1, 2\n", "this is not YAML"),
+        ("a: b: c\n", "bad.yaml:1:5: this is not YAML"),
+        ("a: 1\n--- \nb: 2\n", "this is not YAML"),
+        ("a: !!python/object/apply:os.system ['true']\n", "bad.yaml:1:4: the tag"),
+        ("a: !!python/name:os.system x\n", "bad.yaml:1:4: the tag"),
+        ("a: !!int many\n", "bad.yaml:1:4: 'many' is not a int"),
+        ("a: &x {b: 1}\nc:\n  <<: *x\n", "bad.yaml:3:3: merge keys are not read"),
+        ("a: &x [*x]\n", "nested deeper than"),
+        ("? [a, b]\n: 1\n", "a key must be a plain word"),
+        ("a: \x00\n", "this is not YAML"),
+        ("extends: 3\n", "bad.yaml:1:1: extends: must name a file, got 3"),
+        ("extends: none.yaml\n", "bad.yaml:1:1: extends: there is no file"),
+        ("extends: bad.yaml\n", "bad.yaml:1:1: extends: bad.yaml extends this file in turn"),
+    ],
+)
+def test_mistakes_are_located_and_explained(tmp_path, text, expected):
+    assert expected in problem(text, tmp_path)
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path):
+    message = problem(BASE + "seed: x\ntrain: {steps: y}\nnope: 1\n", tmp_path)
+    assert len(message.splitlines()) == 3
+
+
+def test_an_alias_bomb_is_refused_at_once(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    assert "values once aliases are expanded; refused" in problem("\n".join(lines), tmp_path)
+
+
+def test_ordinary_anchors_are_read():
+    assert parse("a: &x {b: 1}\nc: *x\n", "here").data == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+def test_deep_nesting_is_refused(tmp_path):
+    assert "refused" in problem("a: " + "[" * 200 + "]" * 200, tmp_path)
+    assert "this is not YAML" in problem("a: " + "[" * 100_000, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.steps", "command line, 'train.steps': an override is written KEY=VALUE"),
+        ("=3", "an override is written KEY=VALUE"),
+        ("train..steps=3", "an override is written KEY=VALUE"),
+        ("train.stpes=3", "command line, 'train.stpes=3': train.stpes: unknown key 'stpes'; did you mean 'steps'?"),
+        ("train.steps=ten", "train.steps: must be a valid integer, got 'ten'"),
+        ("train.steps=[", "command line, 'train.steps=[': this is not YAML"),
+        ("seed.x=1", "seed: must be a valid integer"),
+        ("estimator.name=dense ", ""),
+    ],
+)
+def test_overrides_are_checked_like_files(tmp_path, override, expected):
+    if expected:
+        assert expected in problem(BASE, tmp_path, override)
+    else:
+        assert parse_override(override).data == {"estimator": {"name": "dense"}}
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigurationError, match="No such file"):
+        read(tmp_path / "none.yaml")
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        read(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xff\xfe\n")
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        read(tmp_path / "latin.yaml")
+    (tmp_path / "big.yaml").write_text("# " + "x" * (1 << 20))
+    with pytest.raises(ConfigurationError, match="larger than"):
+        read(tmp_path / "big.yaml")
+
+
+def test_the_digest_covers_what_decides_the_results(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("task: signal_game\nestimator: {name: dense}\ndata: {name: features, path: x}\n")
+
+    def digest(*overrides, content="c"):
+        return load(path, list(overrides)).digest(content)
+
+    assert digest() == digest("seed=9", "experiment=e", "data.path=y", "tracking.project=p")
+    different = {digest(), digest("train.steps=1"), digest("data.normalise=true"), digest(content="d")}
+    assert len(different | {digest("estimator.name=sparsemax"), digest("device=cuda")}) == 6

@@ -1,0 +1,477 @@
+"""Running: files, resumption, interruption, divergence, and the command line's words and exit codes."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from latent.cli import app
+from latent.experiment import checkpoint, files, runner
+from latent.experiment.configuration import load
+from tests.conftest import ROOT
+
+FILES = {"config.yaml", "env.json", "metrics.jsonl", "checkpoint.pt", "done.json"}
+
+
+def call(*arguments):
+    """Run the command line in this process; exceptions other than exits are failures."""
+    result = CliRunner().invoke(app, ["run", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def run_directory(out):
+    (directory,) = out.glob("*/runs/*")
+    return directory
+
+
+def rows(directory):
+    lines = (directory / "metrics.jsonl").read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be in the making
+
+
+def started(out):
+    return any(file.read_bytes().endswith(b"\n") for file in out.glob("*/runs/*/metrics.jsonl"))
+
+
+def untimed(record):
+    return {key: value for key, value in record.items() if not key.startswith("time/")}
+
+
+def assert_same_run(left: Path, right: Path):
+    """Bit for bit: metrics, summary, and every tensor of the checkpoint; but not how long it took."""
+    assert left.name == right.name
+    assert [untimed(row) for row in rows(left)] == [untimed(row) for row in rows(right)]
+    summaries = [untimed(json.loads((each / "done.json").read_text())) for each in (left, right)]
+    assert summaries[0] == summaries[1]
+    states = [torch.load(each / "checkpoint.pt", weights_only=True)["state"] for each in (left, right)]
+    assert_same_tree(*[{k: v for k, v in s.items() if k not in ("seconds", "metrics_size")} for s in states])
+
+
+def assert_same_tree(left, right):
+    assert type(left) is type(right)
+    if isinstance(left, torch.Tensor):
+        assert left.dtype == right.dtype
+        assert torch.equal(left, right)
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert_same_tree(left[key], right[key])
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right)
+        for a, b in zip(left, right, strict=True):
+            assert_same_tree(a, b)
+    else:
+        assert left == right
+
+
+def test_a_run_leaves_its_files_and_its_metrics(tiny, tmp_path):
+    result = call(tiny, "--out", tmp_path, "--json", "seed=3")
+    assert result.exit_code == 0
+    summary = json.loads(result.stdout)
+    directory = run_directory(tmp_path)
+    assert directory.parent == tmp_path / "tiny" / "runs"
+    assert directory.name.startswith("sparsemax-s3-")
+    assert {file.name for file in directory.iterdir()} - {".lock"} == FILES
+    assert summary == json.loads((directory / "done.json").read_text())
+    assert summary["run"] == f"tiny/{directory.name}"
+    assert str(directory) in result.stderr.replace("\n", "")
+    for name in ("success_rate", "expected_success_rate", "decoder_calls", "entropy", "loss", "messages_in_use"):
+        assert f"test/{name}" in summary
+        assert f"val/{name}" in summary
+    for name in ("train/loss", "train/success_rate", "train/decoder_calls", "train/entropy", "grad_norm/sender"):
+        assert name in summary
+    assert yaml.safe_load((directory / "config.yaml").read_text())["game"]["vocabulary_size"] == 12
+    assert "torch" in json.loads((directory / "env.json").read_text())["packages"]
+    steps = [row["step"] for row in rows(directory)]
+    assert steps == sorted({*range(7, 61, 7), 25, 50, 60})
+    assert [row["step"] for row in rows(directory) if "val/loss" in row] == [25, 50, 60]
+    assert [row["step"] for row in rows(directory) if "test/loss" in row] == [60]
+
+
+def test_decoder_calls_are_counted_from_the_pairs_decoded(tiny, tmp_path, monkeypatch):
+    decoded = []
+    from games.agents import DotProductReceiver
+
+    forward = DotProductReceiver.forward
+    monkeypatch.setattr(
+        DotProductReceiver,
+        "forward",
+        lambda self, messages, embedded: decoded.append(len(messages) * self.training) or forward(self, messages, embedded),
+    )
+    summary = json.loads(call(tiny, "--out", tmp_path, "--json").stdout)
+    assert summary["total_decoder_calls"] == sum(decoded)
+    means = [(row["step"], row["train/decoder_calls"]) for row in rows(run_directory(tmp_path))]
+    total, last = 0.0, 0
+    for step, mean in means:
+        total, last = total + mean * (step - last) * 8, step
+    assert total == pytest.approx(sum(decoded))
+
+
+def test_a_finished_run_is_not_run_again_unless_forced(tiny, tmp_path, monkeypatch):
+    first = json.loads(call(tiny, "--out", tmp_path, "--json").stdout)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_Training", None)
+        again = call(tiny, "--out", tmp_path, "--json")
+    assert json.loads(again.stdout) == first
+    assert "already finished" in again.stderr
+    forced = json.loads(call(tiny, "--out", tmp_path, "--json", "--force").stdout)
+    assert untimed(forced) == untimed(first)
+    table = call(tiny, "--out", tmp_path)
+    assert "test success" in table.stdout
+
+
+def test_the_same_seed_is_the_same_run_and_another_seed_another(tiny, tmp_path):
+    for out in ("a", "b"):
+        call(tiny, "--out", tmp_path / out)
+    assert_same_run(run_directory(tmp_path / "a"), run_directory(tmp_path / "b"))
+    other = json.loads(call(tiny, "--out", tmp_path / "c", "--json", "seed=1").stdout)
+    assert other["test/loss"] != json.loads((run_directory(tmp_path / "a") / "done.json").read_text())["test/loss"]
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        ["estimator.name=sparsemax"],
+        ["estimator.name=score_function", "estimator.baseline=moving_average"],
+        ["estimator.name=gumbel_softmax", "estimator.update_every=3", "estimator.decay_rate=0.01"],
+        ["estimator.name=score_function", "game.reward=zero_one", "estimator.baseline=sampled_self_critic"],
+    ],
+    ids=["sparsemax", "moving average", "annealed temperature", "sampled actions"],
+)
+def test_stopped_and_resumed_is_bit_identical(tiny, tmp_path, monkeypatch, estimator):
+    """Stopped by an error in every part of a step, also between a row and the checkpoint after it."""
+    call(tiny, "--out", tmp_path / "whole", *estimator)
+    out = tmp_path / "broken"
+    for step, place in ((13, "draw"), (13, "advance"), (30, "row"), (44, "advance"), (60, "save")):
+
+        class Stop(Exception):
+            pass
+
+        def bomb(original, counts=False, step=step):
+            def wrapped(self, *arguments):
+                if self.step >= step:
+                    raise Stop
+                return original(self, *arguments)
+
+            return wrapped
+
+        method = {"draw": "_forward", "advance": "_advance", "row": "_evaluate", "save": "_save"}[place]
+        with monkeypatch.context() as patch:
+            if place == "row":
+                patch.setattr(runner._Training, method, bomb(getattr(runner._Training, method), step=step + 20))
+            else:
+                patch.setattr(runner._Training, method, bomb(getattr(runner._Training, method)))
+            result = call(tiny, "--out", out, *estimator)
+        assert result.exit_code == 1
+        assert "Stop" in (run_directory(out) / "error.txt").read_text()
+    assert call(tiny, "--out", out, *estimator).exit_code == 0
+    assert_same_run(run_directory(tmp_path / "whole"), run_directory(out))
+    assert not (run_directory(out) / "error.txt").exists()
+
+
+def test_killed_at_random_moments_is_bit_identical(tiny, tmp_path, latent_command):
+    """``kill -9`` at random steps, each time start the same command again: the end is that of an undisturbed run."""
+    command = [*latent_command, "run", str(tiny), "train.steps=3000", "train.log_every=3", "train.checkpoint_every=37"]
+    command += ["estimator.name=score_function", "estimator.baseline=moving_average"]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True, cwd=ROOT)
+    out = tmp_path / "killed"
+    for step in sorted(random.Random().sample(range(1, 2700), 4)):
+        with subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout.readline().startswith("run directory:")
+            while process.poll() is None and (len(rows(run_directory(out))) if started(out) else 0) * 3 < step:
+                time.sleep(0.001)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        assert not (run_directory(out) / "done.json").exists()
+    finished = subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert "going on after step" in finished.stdout
+    assert_same_run(run_directory(tmp_path / "whole"), run_directory(out))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_its_last_step(tiny, tmp_path, latent_command, number):
+    command = [*latent_command, "run", str(tiny), "train.steps=100000", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline().startswith("run directory:")
+        while not (metrics := list(tmp_path.glob("*/runs/*/metrics.jsonl"))) or metrics[0].stat().st_size == 0:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    step = int(errors.split("after step ")[1].split(";")[0])
+    assert torch.load(run_directory(tmp_path) / "checkpoint.pt", weights_only=True)["state"]["step"] == step
+
+
+def test_two_processes_never_share_a_directory(tiny, tmp_path):
+    experiment = runner.prepare(load(tiny, []), tmp_path)
+    with experiment.directory.locked():
+        result = call(tiny, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "is in use" in result.stderr
+
+
+@pytest.mark.parametrize("where", ["objective", "scores"])
+def test_divergence_stops_the_run_with_the_last_good_state(tiny, tmp_path, monkeypatch, where):
+    from games import SignalGame
+
+    forward = SignalGame.forward
+
+    def diverging(self, games, estimator, generator=None):
+        diverging.step += 1
+        if diverging.step > 33 and where == "scores":
+            self.sender.layers[2].bias.data[0] = torch.nan
+        objective, metrics = forward(self, games, estimator, generator)
+        return (objective * torch.inf if diverging.step > 33 else objective), metrics
+
+    diverging.step = 0
+    monkeypatch.setattr(SignalGame, "forward", diverging)
+    options = ["estimator.name=score_function", "estimator.baseline=moving_average"]
+    result = call(tiny, "--out", tmp_path, *options)
+    assert result.exit_code == 1
+    assert "training diverged in step 34" in result.stderr
+    directory = run_directory(tmp_path)
+    assert "diverged" in (directory / "error.txt").read_text()
+    state = torch.load(directory / "checkpoint.pt", weights_only=True)["state"]
+    assert state["step"] == 33
+    if where == "objective":  # from the saved state, a sound objective goes on as if nothing had happened
+        monkeypatch.setattr(SignalGame, "forward", forward)
+        assert call(tiny, "--out", tmp_path, *options).exit_code == 0
+        call(tiny, "--out", tmp_path / "whole", *options)
+        assert_same_run(run_directory(tmp_path / "whole"), directory)
+
+
+def test_double_precision_and_bfloat16_autocast(tiny, tmp_path):
+    losses = {}
+    for precision in ("32-true", "64-true", "bf16-mixed"):
+        result = call(tiny, "--out", tmp_path, "--json", f"precision={precision}")
+        assert result.exit_code == 0, result.stderr
+        losses[precision] = json.loads(result.stdout)["test/loss"]
+    assert losses["64-true"] == pytest.approx(losses["32-true"], rel=1e-3)
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.2)
+    assert len(set(losses.values())) == 3
+
+
+def test_training_does_not_depend_on_how_often_it_is_looked_at(tiny, tmp_path):
+    states = []
+    for every in (1, 1000):
+        out = tmp_path / str(every)
+        call(tiny, "--out", out, *(f"train.{each}_every={every}" for each in ("log", "evaluate", "checkpoint")))
+        states.append(torch.load(run_directory(out) / "checkpoint.pt", weights_only=True)["state"]["objective"])
+    assert_same_tree(*states)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_on_a_gpu(tiny, tmp_path):
+    summary = json.loads(call(tiny, "--out", tmp_path, "--json", "device=cuda").stdout)
+    assert summary["step"] == 60
+
+
+# Bad input: a clear message, an exit code of 1 or 2, and no traceback.
+
+
+def npz(path, **changes):
+    content = {"features": np.random.default_rng(0).standard_normal((40, 3)), "labels": np.arange(40) % 5}
+    content |= {"split": np.arange(40) // 20}
+    np.savez(path, **{name: array for name, array in (content | changes).items() if array is not None})
+    return path
+
+
+def truncated(path):
+    whole = npz(path).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+WRONG = {
+    "misspelt key": (["train.stepz=3"], 2, "did you mean 'steps'?"),
+    "wrong type": (["train.steps=many"], 2, "must be a valid integer"),
+    "unknown estimator": (["estimator.name=sparsemx"], 2, "did you mean 'sparsemax'?"),
+    "vocabulary of zero": (["game.vocabulary_size=0"], 2, "game.vocabulary_size: must be at least 1"),
+    "more candidates than concepts": (["game.candidates=11"], 2, "10 concepts with train images"),
+    "one sample left out of one": (
+        ["estimator.name=score_function", "estimator.baseline=leave_one_out"],
+        2,
+        "estimator.samples: must be at least 2",
+    ),
+    "zero-one reward without samples": (["game.reward=zero_one"], 2, "needs an estimator that samples"),
+    "no CUDA": (["device=cuda"], 2, "device: cuda cannot be used here"),
+    "override without =": (["train.steps"], 2, "an override is written KEY=VALUE"),
+    "missing npz": (["data.name=features", "data.path=none.npz"], 2, "none.npz is missing"),
+    "no path": (["data.name=features"], 2, "data.path is missing"),
+    "negative seed": (["seed=-1"], 2, "seed: must be greater than or equal to 0"),
+    "unwritable directory": (["--out", "/proc/nowhere"], 1, "cannot write to /proc/nowhere"),
+    "file as directory": (["--out", str(ROOT / "setup.cfg")], 1, "cannot write to"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_options(tiny, tmp_path, case):
+    if case == "no CUDA" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    arguments, code, message = WRONG[case]
+    result = call(tiny, *([] if "--out" in arguments else ["--out", tmp_path]), *arguments)
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.glob("*/runs"))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (truncated, "cannot be read as features"),
+        (lambda path: npz(path, labels=None), "there is no array 'labels'"),
+        (lambda path: npz(path, features=np.full((40, 3), np.nan)), "NaN or infinite values in 40 rows"),
+    ],
+    ids=["truncated", "no labels", "NaN"],
+)
+def test_bad_data(tiny, tmp_path, make, message):
+    path = make(tmp_path / "data.npz")
+    result = call(tiny, "--out", tmp_path, "data.name=features", f"data.path={path}", "game.candidates=2")
+    assert result.exit_code == 2
+    assert "data.path" in result.stderr
+    assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: signal_game\nseed: 1\nseed: 2\n", ":3:1: the key 'seed' is given twice"),
+        ("- a\n- list\n", "it is a list"),
+        (
+            "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)),
+            "values once aliases are expanded; refused",
+        ),
+        ("{", "this is not YAML"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    result = call(path, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_the_line_of_a_mistake_is_shown(tiny, tmp_path):
+    tiny.write_text(tiny.read_text().replace("  steps:", "  stepz:"))
+    errors = call(tiny, "--out", tmp_path).stderr
+    assert "   stepz: 60" in errors
+    assert "tiny.yaml:18:3" in errors.replace("\n", "")
+
+
+def interrupted(tiny, tmp_path, monkeypatch):
+    """The directory of a run that stopped after a checkpoint."""
+    with monkeypatch.context() as patch:
+        patch.setattr(runner._Training, "_summary", None)
+        call(tiny, "--out", tmp_path)
+    return run_directory(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 10, 500, -20])
+def test_a_truncated_checkpoint(tiny, tmp_path, monkeypatch, size):
+    file = interrupted(tiny, tmp_path, monkeypatch) / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:size])
+    result = call(tiny, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "checkpoint.pt cannot be read" in " ".join(result.stderr.split())
+    assert "--force" in result.stderr
+    assert call(tiny, "--out", tmp_path, "--force").exit_code == 0
+
+
+def test_a_checkpoint_of_another_configuration(tiny, tmp_path, monkeypatch):
+    directory = interrupted(tiny, tmp_path, monkeypatch)
+    call(tiny, "--out", tmp_path / "other", "game.hidden_size=9")
+    other = run_directory(tmp_path / "other")
+    shutil.copy(other / "checkpoint.pt", directory / "checkpoint.pt")
+    result = call(tiny, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert f"belongs to the run tiny/{other.name}" in " ".join(result.stderr.split())
+
+
+def test_a_checkpoint_that_tries_to_run_code(tiny, tmp_path, monkeypatch):
+    directory = interrupted(tiny, tmp_path, monkeypatch)
+    marker = tmp_path / "ran"
+
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    torch.save({"format": 1, "identity": "x", "state": Malicious()}, directory / "checkpoint.pt")
+    result = call(tiny, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert not marker.exists()
+
+
+def test_metrics_that_were_cut_or_damaged(tiny, tmp_path, monkeypatch):
+    file = interrupted(tiny, tmp_path, monkeypatch) / "metrics.jsonl"
+    whole = file.read_bytes()
+    for damaged in (whole[:100], b"x" + whole[1:]):
+        file.write_bytes(damaged)
+        result = call(tiny, "--out", tmp_path)
+        assert result.exit_code == 1
+        assert "--force" in result.stderr
+    file.write_bytes(whole + b'{"step": 61, "half a ro')
+    assert call(tiny, "--out", tmp_path).exit_code == 0
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3, 5])
+def test_a_full_disk_leaves_no_half_written_file(tiny, tmp_path, monkeypatch, after):
+    """The disk is full from the ``after``-th flush on; once there is room again, the run goes on and ends the same."""
+    call(tiny, "--out", tmp_path / "whole")
+    flushes = 0
+    fsync = os.fsync
+
+    def full(descriptor):
+        nonlocal flushes
+        flushes += 1
+        if flushes > after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    out = tmp_path / "full"
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        result = call(tiny, "--out", out)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    directory = run_directory(out)
+    assert {file.name for file in directory.iterdir()} <= FILES - {"done.json"} | {".lock", "error.txt"}
+    if (directory / "checkpoint.pt").exists():
+        checkpoint.load(directory / "checkpoint.pt", f"tiny/{directory.name}")
+    assert call(tiny, "--out", out).exit_code == 0
+    assert_same_run(run_directory(tmp_path / "whole"), directory)
+
+
+def test_list_shows_every_part_with_its_options():
+    result = CliRunner().invoke(app, ["list"])
+    assert result.exit_code == 0
+    for word in ("score_function", "leave_one_out", "temperature", "signal_game", "vocabulary_size", "emoji", "alpha"):
+        assert word in result.stdout
+
+
+def test_schema_is_json():
+    result = CliRunner().invoke(app, ["schema"])
+    assert json.loads(result.stdout)["$schema"].startswith("https://json-schema.org")
+
+
+def test_help_teaches():
+    result = CliRunner().invoke(app, ["run", "--help"])
+    assert "latent run configs/signal_game/dense.yaml seed=3" in result.stdout

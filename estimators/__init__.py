@@ -1,8 +1,8 @@
 """Gradient estimators for models with a discrete latent variable.
 
-    >>> estimator = estimators.build("sparsemax")
-    >>> estimate = estimator(scores, loss_function)
-    >>> estimate.surrogate.mean().backward()
+>>> estimator = estimators.build("sparsemax")
+>>> estimate = estimator(scores, loss_function)
+>>> estimate.surrogate.mean().backward()
 """
 
 from __future__ import annotations

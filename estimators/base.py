@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -171,9 +171,7 @@ class Estimate(NamedTuple):
     auxiliary: Tensor
 
     @classmethod
-    def of(
-        cls, proposal: Proposal, surrogate: Tensor, value: Tensor, auxiliary: Tensor | None = None
-    ) -> Estimate:
+    def of(cls, proposal: Proposal, surrogate: Tensor, value: Tensor, auxiliary: Tensor | None = None) -> Estimate:
         """Fill in what follows from the proposal."""
         return cls(
             surrogate=surrogate,
@@ -221,7 +219,6 @@ class Estimator(nn.Module, ABC):
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         """Combine the ``losses`` ``[N]`` of the proposal's pairs."""
 
-    @final
     def forward(
         self,
         scores: Tensor,

@@ -52,9 +52,7 @@ class GumbelSoftmax(Estimator):
     ) -> None:
         super().__init__()
         if not 0 < minimum_temperature <= temperature:
-            raise OptionError(
-                "minimum_temperature", f"must lie in (0, temperature = {temperature}], got {minimum_temperature}"
-            )
+            raise OptionError("minimum_temperature", f"must lie in (0, temperature = {temperature}], got {minimum_temperature}")
         if decay_rate < 0:
             raise OptionError("decay_rate", f"must not be negative, got {decay_rate}")
         if update_every < 1:

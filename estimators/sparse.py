@@ -47,11 +47,9 @@ class SparseMarginalization(Estimator):
         # A state this far below the best has no mass under any alpha: lifting it there changes neither q nor a gradient,
         # and keeps the -inf of masked states out of the arithmetic.
         scores = scores.clamp(min=scores.detach().amax(-1, keepdim=True) - 2 / (self.alpha - 1))
-        if self.alpha == 2:
-            return entmax.sparsemax(scores, dim=-1)
-        if self.alpha == 1.5:
-            return entmax.entmax15(scores, dim=-1)
-        return entmax.entmax_bisect(scores, self.alpha, dim=-1)
+        exact = {2.0: entmax.sparsemax, 1.5: entmax.entmax15}.get(self.alpha)
+        q: Tensor = exact(scores, dim=-1) if exact else entmax.entmax_bisect(scores, self.alpha, dim=-1)
+        return q
 
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         q = self.probabilities(scores)

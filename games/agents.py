@@ -27,9 +27,7 @@ class MLPSender(nn.Module):
 
     def __init__(self, features: int, hidden_size: int, vocabulary_size: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(features, hidden_size), nn.ReLU(), nn.Linear(hidden_size, vocabulary_size)
-        )
+        self.layers = nn.Sequential(nn.Linear(features, hidden_size), nn.ReLU(), nn.Linear(hidden_size, vocabulary_size))
         with torch.no_grad():
             for parameter in self.layers[-1].parameters():
                 parameter.mul_(self.initial_scale)

@@ -23,6 +23,7 @@ class Games(NamedTuple):
         return self.images.gather(1, self.target[:, None])[:, 0]
 
     def to(self, device: torch.device) -> Games:
+        """The same games on another device."""
         return Games(*(part.to(device, non_blocking=True) for part in self))
 
 
@@ -48,7 +49,8 @@ class GameSampler:
         if not 2 <= candidates <= len(self.counts):
             raise OptionError(
                 "candidates",
-                f"must lie between 2 and the {len(self.counts)} concepts with {split} images in {data.source}, got {candidates}",
+                f"must lie between 2 and the {len(self.counts)} concepts with {split} images in {data.source}, "
+                f"got {candidates}",
             )
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Games:

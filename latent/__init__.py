@@ -1,0 +1,1 @@
+"""Experiments on models with discrete latent variables: the runner and its command line."""

@@ -38,7 +38,7 @@ SUMMARY = {
     "test/messages_in_use": ("messages in use", "{}"),
     "test/entropy": ("entropy of the messages (nats)", "{:.3f}"),
     "step": ("steps", "{:,}"),
-    "time/seconds": ("training time (s)", "{:.0f}"),
+    "time/seconds": ("training time (s)", "{:.1f}"),
 }
 
 
@@ -63,17 +63,17 @@ class _Progress:
     def start(self, directory: Path, step: int, steps: int) -> None:
         goes_on = f" (going on after step {step:,})" if step else ""
         self.console.print(f"run directory: {escape(str(directory))}{goes_on}")
-        self.task = self.bar.add_task(
-            "training", total=steps, completed=step, success="  –  ", calls="  –  ", speed="  –"
-        )
+        self.task = self.bar.add_task("training", total=steps, completed=step, success="  –  ", calls="  –  ", speed="  –")
         self.bar.start()
-        self.begun, self.first = time.monotonic(), step
+        self.begun: float | None = None
 
     def advance(self, step: int) -> None:
         now = time.monotonic()
-        if now - self.drawn > 0.2:
+        if self.begun is None:  # the first step is not timed: what precedes it took its time
+            self.begun, self.first = now, step
+        elif now - self.drawn > 0.2:
             self.drawn = now
-            self.bar.update(self.task, completed=step, speed=f"{(step - self.first) / (now - self.begun + 1e-9):.0f}")
+            self.bar.update(self.task, completed=step, speed=f"{(step - self.first) / (now - self.begun):.0f}")
 
     def row(self, row: dict[str, Any]) -> None:
         success, calls = row.get("train/success_rate"), row.get("train/decoder_calls", float("nan"))
@@ -100,7 +100,7 @@ def run(
         typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as seed=3 estimator.temperature=0.5."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; all else goes to stderr.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Run anew, whatever an earlier run left.")] = False,
 ) -> None:
     """Run one experiment with one seed.
@@ -120,9 +120,11 @@ def run(
     from latent.experiment.yaml_source import ConfigurationError
 
     logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=errors, show_path=False, show_time=False)],
     )
-    progress = _Progress(errors if as_json else output)
+    progress = _Progress(errors)
     try:
         experiment = prepare(load(config, overrides or []), out)
         summary, finished_before = execute(experiment, progress, force)
@@ -139,7 +141,7 @@ def run(
     finally:
         progress.stop()
     if finished_before:
-        progress.console.print(f"already finished (--force runs it anew): {escape(str(experiment.directory.path))}")
+        errors.print(f"already finished (--force runs it anew): {escape(str(experiment.directory.path))}")
     if as_json:
         print(json.dumps(summary, indent=2))
         return
@@ -156,8 +158,9 @@ def list_parts() -> None:
     """List estimators, tasks and data sets with their options, defaults and descriptions."""
     from latent.experiment import parts
 
-    groups: dict[str, Any] = {"Estimators (estimator.name)": parts.estimators(), "Tasks (task)": parts.tasks()}
-    for name, task in parts.tasks().items():
+    tasks: Any = parts.tasks()
+    groups: dict[str, Any] = {"Estimators (estimator.name)": parts.estimators(), "Tasks (task)": tasks}
+    for name, task in tasks.items():
         groups[f"Data sets of {name} (data.name)"] = task.datasets
     for title, group in groups.items():
         output.rule(f"[bold]{title}", align="left")

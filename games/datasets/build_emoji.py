@@ -31,8 +31,16 @@ import numpy as np
 PACKAGES = {  # style: (npm package, version, sha256 of the tarball)
     "noto": ("@iconify-json/noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
     "noto-v1": ("@iconify-json/noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37"),
-    "fluent-emoji": ("@iconify-json/fluent-emoji", "1.2.7", "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b"),
-    "fluent-emoji-flat": ("@iconify-json/fluent-emoji-flat", "1.2.6", "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175"),
+    "fluent-emoji": (
+        "@iconify-json/fluent-emoji",
+        "1.2.7",
+        "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b",
+    ),
+    "fluent-emoji-flat": (
+        "@iconify-json/fluent-emoji-flat",
+        "1.2.6",
+        "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
+    ),
     "twemoji": ("@iconify-json/twemoji", "1.2.5", "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"),
     "emojione": ("@iconify-json/emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e"),
 }
@@ -79,8 +87,9 @@ def match_concepts(packages: dict[str, dict[str, Any]]) -> list[tuple[str, dict[
         names = {table[code] for table in tables.values() if code in table}
         drawn = {}
         for style, table in tables.items():
-            candidates = [table[code]] if code in table else sorted(names & icons[style]) if not table else []
-            drawn.update({style: name for name in candidates[:1] if name in icons[style]})
+            candidates = {table[code]} if code in table else names if not table else set()
+            if candidates & icons[style]:
+                drawn[style] = min(candidates & icons[style])
         if len(drawn) == len(packages):
             concepts.append((reference, drawn))
     return concepts
@@ -151,6 +160,7 @@ def build(folder: Path) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
+    """Build the file, or check it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", type=Path, help="folder of the npm tarballs (default: a temporary one)")
     parser.add_argument("--output", type=Path, default=TARGET, help="file to write (default: %(default)s)")
@@ -159,7 +169,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         arrays = build(arguments.packages or Path(temporary))
     if not arguments.check:
-        np.savez_compressed(arguments.output, **arrays)
+        np.savez_compressed(arguments.output, **arrays)  # type: ignore[arg-type]
         print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB")
         return
     with np.load(arguments.output) as present:

@@ -24,8 +24,7 @@ def features(*, path: str, normalise: bool = False) -> FeatureSet:
             missing = [name for name in ("features", "labels", "split") if name not in archive]
             if missing:
                 raise ValueError(f"there is no array {missing[0]!r} in it; it holds: {', '.join(archive) or 'nothing'}")
-            arrays = [archive[name] for name in ("features", "labels", "split")]
-        data = FeatureSet.from_arrays(*arrays, source=str(file))
+            data = FeatureSet.from_arrays(archive["features"], archive["labels"], archive["split"], source=str(file))
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError) as error:
         raise OptionError("path", f"{file} cannot be read as features: {error}") from error
     return data.normalised() if normalise else data

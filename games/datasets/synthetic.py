@@ -8,9 +8,7 @@ from estimators import OptionError
 from games.datasets.base import FeatureSet
 
 
-def synthetic(
-    *, concepts: int = 32, images: int = 20, size: int = 16, noise: float = 0.3, seed: int = 0
-) -> FeatureSet:
+def synthetic(*, concepts: int = 32, images: int = 20, size: int = 16, noise: float = 0.3, seed: int = 0) -> FeatureSet:
     """Gaussian concepts: each has a random centre, and its images are noisy copies of it; a quarter of them is for test.
 
     Args:

@@ -1,0 +1,1 @@
+"""The experiment runner: configurations, runs on disk, checkpoints and tracking."""

@@ -7,8 +7,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 
@@ -36,7 +37,8 @@ class Tracking(BaseModel):
     model_config = parts.STRICT
 
     wandb: Literal["online", "offline", "disabled"] | None = Field(
-        None, description="Mode of Weights & Biases; without it, WANDB_MODE, else online where there is a key, else offline."
+        None,
+        description="Mode of Weights & Biases; without it, WANDB_MODE, else online where there is a key, else offline.",
     )
     project: str = Field("discrete-latent", min_length=1, description="Weights & Biases project.")
     entity: str | None = Field(None, description="Weights & Biases entity; without it, the account's default one.")
@@ -49,7 +51,9 @@ class Common(BaseModel):
     model_config = parts.STRICT
 
     experiment: str = Field(
-        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the folder that groups runs to compare."
+        "default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the folder that groups runs to compare.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the parameters, the training games and the estimator.")
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda, or one of several as in cuda:1.")
@@ -57,43 +61,53 @@ class Common(BaseModel):
         "32-true", description="Arithmetic: single, double, or bfloat16 autocast."
     )
     threads: int = Field(1, ge=1, description="CPU threads; results depend on it in the last bits.")
-    train: Training = Field(Training(), description="Training.")
-    tracking: Tracking = Field(Tracking(), description="Tracking.")
+    train: Training = Field(default_factory=lambda: Training.model_validate({}), description="Training.")
+    tracking: Tracking = Field(default_factory=lambda: Tracking.model_validate({}), description="Tracking.")
 
 
 def _choice(available: dict[str, parts.Part], name: str | None, description: str) -> Any:
     """A field for one of several parts: that of ``name``, or of whichever the key ``name`` says."""
     if name is not None:
         return (parts.options_model(available[name], name), Field(description=description))
-    models = tuple(parts.options_model(part, each) for each, part in available.items())
-    union = Annotated[Union[models], Field(discriminator="name")] if len(models) > 1 else models[0]  # type: ignore[valid-type]
+    union = _union([parts.options_model(part, each) for each, part in available.items()], "name")
     return (union, Field(description=description))
+
+
+def _union(models: list[type[BaseModel]], discriminator: str) -> Any:
+    """One of several models, told apart by a key."""
+    union: Any = reduce(or_, models)
+    return Annotated[union, Field(discriminator=discriminator)] if len(models) > 1 else union
 
 
 def root_model(task: str, estimator: str | None = None, data: str | None = None) -> type[BaseModel]:
     """The model of a whole configuration of ``task``; of all estimators and data sets where none is named."""
     part: Any = parts.tasks()[task]
     options = parts.options_model(part)
-    section = (options, Field(default_factory=options, description=f"Options of the task {task}."))
+    fields: dict[str, Any] = {
+        "task": (Literal[task], Field(description="The task.")),
+        "estimator": _choice(parts.estimators(), estimator, "The gradient estimator and its options."),
+        "data": _choice(dict(part.datasets), data, "The data set and its options."),
+        part.section: (options, Field(default_factory=options, description=f"Options of the task {task}.")),
+    }
     return create_model(
         f"{part.__name__}Configuration",
         __base__=Common,
         __doc__=f"An experiment on the task {task}: {parts.describe(part)}",
-        task=(Literal[task], Field(description="The task.")),
-        estimator=_choice(parts.estimators(), estimator, "The gradient estimator and its options."),
-        data=_choice(dict(part.datasets), data, "The data set and its options."),
-        **{part.section: section},
+        **fields,
     )
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file, which may leave to the file it extends whatever it does not say."""
     models = [root_model(task) for task in parts.tasks()]
-    schema = TypeAdapter(Union[tuple(models)]).json_schema()
+    schema = TypeAdapter(_union(models, "task")).json_schema()
     roots = [schema["$defs"][model.__name__] for model in models] if len(models) > 1 else [schema]
     for root in roots:
         root.pop("required")
-        root["properties"]["extends"] = {"type": "string", "description": "A file, relative to this one, to start from."}
+        root["properties"]["extends"] = {
+            "type": "string",
+            "description": "A file, relative to this one, to start from.",
+        }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -106,9 +120,7 @@ class Configuration:
 
     def error(self, block: str, error: OptionError) -> ConfigurationError:
         """What a part's constructor found wrong, with its place in the configuration."""
-        return ConfigurationError.at(
-            self.source.mark((block, error.option)), f"{block}.{error.option}: {error.message}"
-        )
+        return ConfigurationError.at(self.source.mark((block, error.option)), f"{block}.{error.option}: {error.message}")
 
     def digest(self, fingerprint: str) -> str:
         """Hash of all that decides a run's results but its seed: no paths and no logging, but the content of the data."""
@@ -138,7 +150,9 @@ def load(path: Path, overrides: list[str]) -> Configuration:
 
 def _chosen(source: Source, path: tuple[str, ...], available: Any, kind: str) -> str:
     """The part named at ``path``, known to exist."""
-    value = reduce(lambda block, key: block.get(key) if isinstance(block, dict) else None, path, source.data)
+    value: Any = source.data
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
     dotted = ".".join(path)
     if value is None:
         raise ConfigurationError.at(source.mark(path), f"{dotted} is missing; one of: {', '.join(available)}")

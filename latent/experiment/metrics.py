@@ -63,9 +63,7 @@ class MetricsLog:
         self.stream = self.path.open("a", encoding="utf-8")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stream.close()
 
     def write(self, row: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ class RunDirectory:
         """
         try:
             summary: dict[str, Any] = json.loads(self.done.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise RunError(f"{self.done} cannot be read: {error}; --force runs the experiment anew") from error

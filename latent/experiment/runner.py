@@ -230,7 +230,7 @@ class _Training:
             batch = self.task.draw(self.settings["batch_size"], self.generators["batches"])
             objective, metrics = self.module(batch, self.generators["estimator"])
             if not torch.isfinite(objective):
-                raise FloatingPointError(f"the objective is {float(objective)}")
+                raise FloatingPointError(f"the objective is {float(objective.detach())}")
         except FloatingPointError as error:
             self._save(self.before)
             raise RunError(

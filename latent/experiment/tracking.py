@@ -14,7 +14,7 @@ from latent.experiment.yaml_source import flatten
 log = logging.getLogger(__name__)
 
 X_AXIS = "total_decoder_calls"
-SECONDS = {"login_timeout": 5, "init_timeout": 15, "finish_timeout": 30}
+SECONDS: dict[str, Any] = {"login_timeout": 5, "init_timeout": 15, "finish_timeout": 30}
 
 
 def _has_key(base_url: str) -> bool:
@@ -42,22 +42,24 @@ class WandbSink:
         rows: what a resumed run has logged already; W&B does not go on with offline files, so they are sent again.
     """
 
-    def __init__(
-        self, configuration: dict[str, Any], directory: Path, identity: str, rows: list[dict[str, Any]]
-    ) -> None:
+    def __init__(self, configuration: dict[str, Any], directory: Path, identity: str, rows: list[dict[str, Any]]) -> None:
         self.run: Any = None
         tracking = configuration["tracking"]
-        mode = tracking["wandb"] or os.environ.get("WANDB_MODE")
+        mode: Any = tracking["wandb"] or os.environ.get("WANDB_MODE")
         if mode == "disabled":
             return
         try:
             import wandb
 
             settings = wandb.Settings(silent=True, console="off", disable_git=True, **SECONDS)
-            mode = mode or ("online" if _has_key(settings.base_url) else "offline")
+            wandb.setup(settings)
+            has_key = _has_key(settings.base_url)
+            if mode == "online" and not has_key:  # W&B would ask for one
+                log.warning("Weights & Biases has no key to go online with; this run is recorded offline")
+            mode = (mode or "online") if has_key else "offline"
             experiment, _, name = identity.partition("/")
             seed = f"-s{configuration['seed']}-"
-            arguments = {
+            arguments: dict[str, Any] = {
                 "project": tracking["project"],
                 "entity": tracking["entity"],
                 "dir": str(directory),
@@ -77,6 +79,7 @@ class WandbSink:
                 if mode != "online":
                     raise
                 log.warning("Weights & Biases cannot be reached (%s); this run is recorded offline", _short(error))
+                wandb.teardown()  # the service takes the id of the failed run to be in use
                 self.run = wandb.init(mode="offline", **arguments)
             self.run.define_metric(X_AXIS)
             self.run.define_metric("*", step_metric=X_AXIS)

@@ -43,6 +43,7 @@ class ConfigurationError(Exception):
 
     @classmethod
     def at(cls, mark: Mark, message: str) -> ConfigurationError:
+        """One mistake."""
         return cls([(mark, message)])
 
 
@@ -66,8 +67,9 @@ class Source:
             marks[()] = child.marks[()]
         for key, value in child.data.items():
             old = data.get(key)
-            merges = isinstance(value, dict) and isinstance(old, dict)
-            if merges and old.get("name", value.get("name")) == value.get("name", old.get("name")):
+            blocks = [block for block in (old, value) if isinstance(block, dict)]
+            names = {block["name"] for block in blocks if isinstance(block.get("name"), str)}
+            if len(blocks) == 2 and len(names) <= 1:
                 inner = self.within(key).merged_with(child.within(key))
             else:
                 marks = {path: mark for path, mark in marks.items() if path[:1] != (key,)}
@@ -86,19 +88,17 @@ class Source:
 class _Loader(yaml.SafeLoader):
     """Resolves plain scalars as YAML 1.2's core schema does."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
 for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
-    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", list("-+.")),
 ):
-    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first.replace("\0", "")) + [""]
-    )
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
 
 
 class _Reader:
@@ -124,7 +124,7 @@ class _Reader:
         if depth > MOST_DEPTH:
             raise self.fail(node, f"nested deeper than {MOST_DEPTH} levels; refused")
         self.marks.setdefault(path, self.mark(node.start_mark))
-        kind = {yaml.MappingNode: "map", yaml.SequenceNode: "seq"}.get(type(node))
+        kind = {"mapping": "map", "sequence": "seq"}.get(getattr(node, "id", ""))
         if kind and node.tag != f"tag:yaml.org,2002:{kind}":
             raise self.fail(node, f"the tag {node.tag!r} is not read; write plain values")
         if isinstance(node, yaml.MappingNode):
@@ -136,16 +136,15 @@ class _Reader:
     def _mapping(self, node: yaml.MappingNode, path: Key, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = key_node.value
+            key, here = key_node.value, (*path, key_node.value)
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self.fail(key_node, "a key must be a plain word")
             if key in result:
-                first = self.marks[(*path, key)]
-                raise self.fail(key_node, f"the key {key!r} is given twice; the first time in line {first.line}")
+                raise self.fail(key_node, f"the key {key!r} is given twice; the first time in line {self.marks[here].line}")
             if key == "<<":
                 raise self.fail(key_node, "merge keys are not read; use 'extends: other.yaml'")
-            self.marks[(*path, key)] = self.mark(key_node.start_mark)
-            result[key] = self.read(value_node, (*path, key), depth + 1)
+            self.marks[here] = self.mark(key_node.start_mark)
+            result[key] = self.read(value_node, here, depth + 1)
         return result
 
     def _scalar(self, node: yaml.Node) -> Any:

@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import brentq
 from torch import nn
 
-from estimators import Estimator, Latents, LatentLinear, enumerate_outcomes
+from estimators import Estimator, LatentLinear, Latents, enumerate_outcomes
 
 FLAT, PEAKED = 0.3, 3.0
 

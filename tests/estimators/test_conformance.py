@@ -109,7 +109,7 @@ def test_probabilities_are_the_distribution(estimator):
 def test_masked_states_get_no_mass_and_no_gradient(estimator):
     scores = scores_of(torch.float64)
     mask = torch.zeros(5, K, dtype=torch.bool)
-    mask[0, :K - 1] = mask[1, 2] = mask[2, ::2] = True  # one state left in the first row
+    mask[0, : K - 1] = mask[1, 2] = mask[2, ::2] = True  # one state left in the first row
     masked = scores.masked_fill(mask, -torch.inf)
     for seed in range(20):
         proposal = estimator.propose(masked, RandomDraws(torch.Generator().manual_seed(seed)))
@@ -138,9 +138,7 @@ def test_non_contiguous_scores(estimator):
 
 
 def test_a_generator_makes_it_reproducible(estimator):
-    first, second = (
-        copy.deepcopy(estimator)(scores_of(), Decoder(), generator=generator()).surrogate for _ in range(2)
-    )
+    first, second = (copy.deepcopy(estimator)(scores_of(), Decoder(), generator=generator()).surrogate for _ in range(2))
     assert torch.equal(first, second)
 
 

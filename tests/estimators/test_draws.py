@@ -19,7 +19,12 @@ def test_categorical_draws_have_the_given_frequencies(samples):
     assert counts[1] == 0
     kept = [0, 2, 3]
     expected = probabilities[kept] * index.numel()
-    assert stats.chisquare(counts[kept].numpy(), expected.double().numpy() * (counts.sum().item() / expected.double().sum().item())).pvalue > 1e-4
+    assert (
+        stats.chisquare(
+            counts[kept].numpy(), expected.double().numpy() * (counts.sum().item() / expected.double().sum().item())
+        ).pvalue
+        > 1e-4
+    )
 
 
 def test_the_frequency_test_would_see_a_wrong_distribution():

@@ -60,9 +60,7 @@ def oracle_gradient(temperature, straight_through):
         read = float(SCORE + noise > 0) if straight_through else y
         return slope(read) * y * (1 - y) / temperature * stats.logistic.pdf(noise)
 
-    return sum(
-        integrate.quad(integrand, a, b, epsabs=1e-13, limit=200)[0] for a, b in ((-60, -SCORE), (-SCORE, 60))
-    )
+    return sum(integrate.quad(integrand, a, b, epsabs=1e-13, limit=200)[0] for a, b in ((-60, -SCORE), (-SCORE, 60)))
 
 
 def exact_gradient():

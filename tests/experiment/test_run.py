@@ -189,15 +189,15 @@ def test_killed_at_random_moments_is_bit_identical(tiny, tmp_path, latent_comman
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True, cwd=ROOT)
     out = tmp_path / "killed"
     for step in sorted(random.Random().sample(range(1, 2700), 4)):
-        with subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-            assert process.stdout.readline().startswith("run directory:")
+        with subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stderr.readline().startswith("run directory:")
             while process.poll() is None and (len(rows(run_directory(out))) if started(out) else 0) * 3 < step:
                 time.sleep(0.001)
             process.kill()
         assert process.returncode == -signal.SIGKILL
         assert not (run_directory(out) / "done.json").exists()
     finished = subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, text=True, cwd=ROOT)
-    assert "going on after step" in finished.stdout
+    assert "going on after step" in finished.stderr
     assert_same_run(run_directory(tmp_path / "whole"), run_directory(out))
 
 
@@ -205,7 +205,7 @@ def test_killed_at_random_moments_is_bit_identical(tiny, tmp_path, latent_comman
 def test_an_interrupted_run_saves_its_last_step(tiny, tmp_path, latent_command, number):
     command = [*latent_command, "run", str(tiny), "train.steps=100000", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout.readline().startswith("run directory:")
+        assert process.stderr.readline().startswith("run directory:")
         while not (metrics := list(tmp_path.glob("*/runs/*/metrics.jsonl"))) or metrics[0].stat().st_size == 0:
             time.sleep(0.05)
         process.send_signal(number)

@@ -123,7 +123,7 @@ def write_egg(root: Path, objects=None, rows=8):
         folder.mkdir(parents=True)
         with h5py.File(folder / "ours_images_single_sm0.h5", "w") as archive:
             archive["dataset_1"] = np.random.default_rng(1).standard_normal((rows, 6)).astype(np.float32) * 9
-        names = np.array([f"{'cat dog cow pig'.split()[i % 4]}_{i}" for i in range(8)]) if objects is None else objects
+        names = np.array([f"{['cat', 'dog', 'cow', 'pig'][i % 4]}_{i}" for i in range(8)]) if objects is None else objects
         with (folder / "ours_images_single_sm0.objects").open("wb") as stream:
             pickle.dump(names, stream)
     return str(root)
@@ -131,7 +131,7 @@ def write_egg(root: Path, objects=None, rows=8):
 
 @pytest.mark.parametrize("kind", [str, object, bytes])
 def test_the_original_format_is_read(tmp_path, kind):
-    names = np.array([f"{'cat dog cow pig'.split()[i % 4]}_{i}" for i in range(8)])
+    names = np.array([f"{['cat', 'dog', 'cow', 'pig'][i % 4]}_{i}" for i in range(8)])
     names = names.astype("S") if kind is bytes else names.astype(kind)
     data = egg_signal_game(path=write_egg(tmp_path, names))
     assert data.features.shape == (16, 6)

@@ -115,8 +115,9 @@ def run(
     - `latent run configs/signal_game/sparsemax.yaml data.name=features data.path=features.npz --json`
     """
     from latent.experiment.configuration import load
+    from latent.experiment.experiment import prepare
     from latent.experiment.run_directory import RunError
-    from latent.experiment.runner import Interrupted, execute, prepare
+    from latent.experiment.runner import Interrupted, execute
     from latent.experiment.yaml_source import ConfigurationError
 
     logging.basicConfig(

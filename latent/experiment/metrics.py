@@ -36,9 +36,11 @@ class RunningMeans:
         return means
 
     def state(self) -> dict[str, Any]:
+        """What :meth:`restore` goes back to."""
         return {"names": self.names, "steps": self.steps, "total": self.total}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what :meth:`state` returned."""
         self.names, self.steps = state["names"], state["steps"]
         self.total = state["total"].to(self.device)
 
@@ -67,10 +69,12 @@ class MetricsLog:
         self.stream.close()
 
     def write(self, row: dict[str, Any]) -> None:
+        """Append one row."""
         self.stream.write(json.dumps(row) + "\n")
         self.stream.flush()
 
-    def flush(self) -> None:
-        """Wait until all rows are on the disk."""
+    def sync(self) -> int:
+        """Wait until all rows are on the disk; returns the size of the file in bytes."""
         self.stream.flush()
         os.fsync(self.stream.fileno())
+        return os.fstat(self.stream.fileno()).st_size

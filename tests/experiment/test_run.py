@@ -17,8 +17,10 @@ import yaml
 from typer.testing import CliRunner
 
 from latent.cli import app
-from latent.experiment import checkpoint, files, runner
+from latent.experiment import checkpoint, files, runner, training
 from latent.experiment.configuration import load
+from latent.experiment.experiment import prepare
+from latent.experiment.metrics import MetricsLog
 from tests.conftest import ROOT
 
 FILES = {"config.yaml", "env.json", "metrics.jsonl", "checkpoint.pt", "done.json"}
@@ -56,8 +58,8 @@ def assert_same_run(left: Path, right: Path):
     assert [untimed(row) for row in rows(left)] == [untimed(row) for row in rows(right)]
     summaries = [untimed(json.loads((each / "done.json").read_text())) for each in (left, right)]
     assert summaries[0] == summaries[1]
-    states = [torch.load(each / "checkpoint.pt", weights_only=True)["state"] for each in (left, right)]
-    assert_same_tree(*[{k: v for k, v in s.items() if k not in ("seconds", "metrics_size")} for s in states])
+    states = [torch.load(each / "checkpoint.pt", weights_only=True)["state"]["training"] for each in (left, right)]
+    assert_same_tree(*states)
 
 
 def assert_same_tree(left, right):
@@ -123,7 +125,7 @@ def test_decoder_calls_are_counted_from_the_pairs_decoded(tiny, tmp_path, monkey
 def test_a_finished_run_is_not_run_again_unless_forced(tiny, tmp_path, monkeypatch):
     first = json.loads(call(tiny, "--out", tmp_path, "--json").stdout)
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "_Training", None)
+        patch.setattr(runner, "_Run", None)
         again = call(tiny, "--out", tmp_path, "--json")
     assert json.loads(again.stdout) == first
     assert "already finished" in again.stderr
@@ -141,6 +143,22 @@ def test_the_same_seed_is_the_same_run_and_another_seed_another(tiny, tmp_path):
     assert other["test/loss"] != json.loads((run_directory(tmp_path / "a") / "done.json").read_text())["test/loss"]
 
 
+class Stop(Exception):
+    pass
+
+
+def failing_at(number, original):
+    """The function, but its ``number``-th call fails."""
+    calls = iter(range(1, number))
+
+    def wrapped(*arguments):
+        if next(calls, None) is None:
+            raise Stop
+        return original(*arguments)
+
+    return wrapped
+
+
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -155,25 +173,17 @@ def test_stopped_and_resumed_is_bit_identical(tiny, tmp_path, monkeypatch, estim
     """Stopped by an error in every part of a step, also between a row and the checkpoint after it."""
     call(tiny, "--out", tmp_path / "whole", *estimator)
     out = tmp_path / "broken"
-    for step, place in ((13, "draw"), (13, "advance"), (30, "row"), (44, "advance"), (60, "save")):
-
-        class Stop(Exception):
-            pass
-
-        def bomb(original, counts=False, step=step):
-            def wrapped(self, *arguments):
-                if self.step >= step:
-                    raise Stop
-                return original(self, *arguments)
-
-            return wrapped
-
-        method = {"draw": "_forward", "advance": "_advance", "row": "_evaluate", "save": "_save"}[place]
+    places = {
+        "draw": (training.Training, "train_step"),
+        "row": (MetricsLog, "write"),
+        "after the row": (runner._Run, "_save"),
+        "evaluation": (training.Training, "evaluate"),
+        "end": (runner._Run, "_summary"),
+    }
+    for call_number, place in ((13, "draw"), (3, "row"), (2, "after the row"), (2, "evaluation"), (1, "end")):
+        owner, method = places[place]
         with monkeypatch.context() as patch:
-            if place == "row":
-                patch.setattr(runner._Training, method, bomb(getattr(runner._Training, method), step=step + 20))
-            else:
-                patch.setattr(runner._Training, method, bomb(getattr(runner._Training, method)))
+            patch.setattr(owner, method, failing_at(call_number, getattr(owner, method)))
             result = call(tiny, "--out", out, *estimator)
         assert result.exit_code == 1
         assert "Stop" in (run_directory(out) / "error.txt").read_text()
@@ -214,11 +224,11 @@ def test_an_interrupted_run_saves_its_last_step(tiny, tmp_path, latent_command, 
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
     step = int(errors.split("after step ")[1].split(";")[0])
-    assert torch.load(run_directory(tmp_path) / "checkpoint.pt", weights_only=True)["state"]["step"] == step
+    assert torch.load(run_directory(tmp_path) / "checkpoint.pt", weights_only=True)["state"]["training"]["step"] == step
 
 
 def test_two_processes_never_share_a_directory(tiny, tmp_path):
-    experiment = runner.prepare(load(tiny, []), tmp_path)
+    experiment = prepare(load(tiny, []), tmp_path)
     with experiment.directory.locked():
         result = call(tiny, "--out", tmp_path)
     assert result.exit_code == 1
@@ -246,7 +256,7 @@ def test_divergence_stops_the_run_with_the_last_good_state(tiny, tmp_path, monke
     assert "training diverged in step 34" in result.stderr
     directory = run_directory(tmp_path)
     assert "diverged" in (directory / "error.txt").read_text()
-    state = torch.load(directory / "checkpoint.pt", weights_only=True)["state"]
+    state = torch.load(directory / "checkpoint.pt", weights_only=True)["state"]["training"]
     assert state["step"] == 33
     if where == "objective":  # from the saved state, a sound objective goes on as if nothing had happened
         monkeypatch.setattr(SignalGame, "forward", forward)
@@ -271,7 +281,7 @@ def test_training_does_not_depend_on_how_often_it_is_looked_at(tiny, tmp_path):
     for every in (1, 1000):
         out = tmp_path / str(every)
         call(tiny, "--out", out, *(f"train.{each}_every={every}" for each in ("log", "evaluate", "checkpoint")))
-        states.append(torch.load(run_directory(out) / "checkpoint.pt", weights_only=True)["state"]["objective"])
+        states.append(torch.load(run_directory(out) / "checkpoint.pt", weights_only=True)["state"]["training"]["objective"])
     assert_same_tree(*states)
 
 
@@ -379,7 +389,7 @@ def test_the_line_of_a_mistake_is_shown(tiny, tmp_path):
 def interrupted(tiny, tmp_path, monkeypatch):
     """The directory of a run that stopped after a checkpoint."""
     with monkeypatch.context() as patch:
-        patch.setattr(runner._Training, "_summary", None)
+        patch.setattr(runner._Run, "_summary", None)
         call(tiny, "--out", tmp_path)
     return run_directory(tmp_path)
 

@@ -1,0 +1,46 @@
+# make run    set up .venv, then train the default experiment (once: a finished run is shown, not repeated)
+# make test   set up .venv, then lint and run every test
+# The set-up is done again only when setup.cfg, pyproject.toml, constraints.txt or this file changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/signal_game/sparsemax.yaml
+
+.PHONY: run test lint docs benchmark hooks clean
+
+run: $(VENV)/.installed
+	$(BIN)/latent run $(CONFIG)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -W -q docs docs/_build
+
+benchmark: $(VENV)/.installed
+	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/step_memory.py
+
+hooks: $(VENV)/.installed
+	$(BIN)/pre-commit install
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt Makefile
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV) || { echo 'venv failed; on Debian: apt install python3-venv' >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

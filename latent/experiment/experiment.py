@@ -1,0 +1,100 @@
+"""From a configuration to its parts, built and ready to train."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+from estimators import Estimator, OptionError
+from latent.experiment import parts
+from latent.experiment.configuration import Configuration
+from latent.experiment.run_directory import RunDirectory
+from latent.experiment.yaml_source import ConfigurationError
+
+
+class Objective(nn.Module):
+    """A task and its estimator as one module, which is what an accelerator's strategy wraps."""
+
+    def __init__(self, task: Any, estimator: Estimator) -> None:
+        super().__init__()
+        self.task = task
+        self.estimator = estimator
+
+    def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        objective: tuple[Tensor, dict[str, Tensor]] = self.task(batch, self.estimator, generator)
+        return objective
+
+
+@dataclass
+class Experiment:
+    """A configuration with its parts built.
+
+    Attributes:
+        configuration: complete, with every default.
+        objective: the task and the estimator, initialised from the seed.
+        fabric: device and precision.
+        identity: ``<experiment>/<run>``, where the run's name holds the hash of all that decides its results.
+        directory: where the run lives.
+    """
+
+    configuration: dict[str, Any]
+    objective: Objective
+    fabric: Fabric
+    identity: str
+    directory: RunDirectory
+
+
+def prepare(configuration: Configuration, out: Path) -> Experiment:
+    """Build an experiment's parts.
+
+    Raises:
+        ConfigurationError: if a part refuses its options, or the device is not there.
+    """
+    data = configuration.data
+    torch.set_num_threads(data["threads"])
+    fabric = _fabric(configuration)
+
+    def build(block: str, part: Any, *arguments: Any) -> Any:
+        options = {key: value for key, value in data[block].items() if key != "name"}
+        try:
+            return part(*arguments, **options)
+        except OptionError as error:
+            raise configuration.error(block, error) from error
+
+    task_part: Any = parts.tasks()[data["task"]]
+    content = build("data", task_part.datasets[data["data"]["name"]])
+    torch.manual_seed(data["seed"])
+    task = build(task_part.section, task_part, content)
+    estimator = build("estimator", parts.estimators()[data["estimator"]["name"]])
+    try:
+        task.check_estimator(estimator)
+    except OptionError as error:
+        raise configuration.error(task_part.section, error) from error
+    name = f"{data['estimator']['name']}-s{data['seed']}-{configuration.digest(task.fingerprint)}"
+    directory = RunDirectory(out / data["experiment"] / "runs" / name)
+    return Experiment(data, Objective(task, estimator), fabric, f"{data['experiment']}/{name}", directory)
+
+
+def _fabric(configuration: Configuration) -> Fabric:
+    kind, _, number = configuration.data["device"].partition(":")
+    devices: Any = [int(number or 0)] if kind == "cuda" else 1
+    try:
+        fabric = Fabric(accelerator=kind, devices=devices, precision=configuration.data["precision"])
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigurationError.at(
+            configuration.source.mark(("device",)),
+            f"device: {configuration.data['device']} cannot be used here ({reason}); 'device: cpu' always can",
+        ) from error
+    if kind == "cuda":  # sums in a fixed order, where CUDA has them
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return fabric

@@ -1,0 +1,111 @@
+"""Training: one step after another, with a state that can be saved and restored bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from latent.experiment.experiment import Experiment
+from latent.experiment.metrics import RunningMeans
+
+
+class Diverged(Exception):
+    """The objective is no longer finite; the training's state is that before the step."""
+
+
+class Training:
+    """Parameters, optimiser, random generators and counters of a run.
+
+    Each stream of random numbers has a generator of its own, so that no estimator changes which batches are drawn.
+
+    Args:
+        experiment: what to train.
+
+    Attributes:
+        step: steps done.
+        total_decoder_calls: pairs decoded so far, ``[]`` int64, counted on the device.
+        means: running means of the metrics of each step.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        settings = experiment.configuration["train"]
+        self.batch_size = settings["batch_size"]
+        self.fabric = experiment.fabric
+        self.objective = experiment.objective
+        self.task, self.estimator = self.objective.task, self.objective.estimator
+        self.optimizer = torch.optim.Adam(self.objective.parameters(), lr=settings["learning_rate"], fused=True)
+        self.module, self.wrapped_optimizer = self.fabric.setup(self.objective, self.optimizer)
+        seed, device = experiment.configuration["seed"], self.fabric.device
+        self.generators = {
+            "batches": torch.Generator().manual_seed(seed),
+            "estimator": torch.Generator(device).manual_seed(seed + (1 << 63)),
+        }
+        self.step = 0
+        self.total_decoder_calls = torch.zeros((), dtype=torch.int64, device=device)
+        self.means = RunningMeans(device)
+
+    def train_step(self) -> None:
+        """Draw a batch and take one step of the optimiser.
+
+        Raises:
+            Diverged: if the objective is not finite; nothing has changed then.
+        """
+        before = self._volatile_state()
+        self.module.train()
+        try:
+            batch = self.task.draw(self.batch_size, self.generators["batches"])
+            objective, metrics = self.module(batch, self.generators["estimator"])
+            if not torch.isfinite(objective):
+                raise FloatingPointError(f"the objective is {float(objective.detach())}")
+        except FloatingPointError as error:
+            self._restore_volatile(before)
+            raise Diverged(f"training diverged in step {self.step + 1}: {error}") from error
+        self.wrapped_optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(objective)
+        self.wrapped_optimizer.step()
+        self.step += 1
+        self.total_decoder_calls += metrics["decoder_calls"].sum()
+        self.means.add(metrics)
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Metrics of the ``val`` or ``test`` split, named ``<split>/...``."""
+        self.module.eval()
+        with self.fabric.autocast():
+            metrics = self.task.evaluate(split, self.estimator)
+        return {f"{split}/{name}": value for name, value in metrics.items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that decides how training goes on, as tensors and plain values."""
+        return {
+            "step": self.step,
+            "total_decoder_calls": self.total_decoder_calls,
+            "means": self.means.state(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "volatile": self._volatile_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what :meth:`state` returned."""
+        self.step = state["step"]
+        self.total_decoder_calls.copy_(state["total_decoder_calls"])
+        self.means.restore(state["means"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._restore_volatile(state["volatile"])
+
+    def _volatile_state(self) -> dict[str, Any]:
+        """What a forward pass changes, copied: generators, and the estimator's schedules and baselines."""
+        return {
+            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
+            "default_generator": torch.get_rng_state(),
+            "buffers": {name: buffer.clone() for name, buffer in self.estimator.named_buffers()},
+        }
+
+    def _restore_volatile(self, state: dict[str, Any]) -> None:
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
+        torch.set_rng_state(state["default_generator"])
+        for name, buffer in self.estimator.named_buffers():
+            buffer.copy_(state["buffers"][name])

@@ -45,7 +45,7 @@ def dot_products(table: LatentLinear, latents: Latents, candidates: Tensor) -> T
     Returns:
         ``[N, C]``.
     """
-    if latents.index is None or latents.width * 2 < latents.states:
+    if latents.index is None or latents.width * 3 < latents.states:
         embedded = latents.pad(table(latents))
         return latents.unpad(embedded @ candidates.transpose(1, 2))
     products = (candidates @ table.weight.t()).transpose(1, 2).reshape(-1, candidates.shape[1])

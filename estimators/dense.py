@@ -20,8 +20,8 @@ class Dense(Estimator):
     Decoder calls: K. Exact: no bias, no variance.
 
     References:
-        Correia, Niculae, Aziz and Martins (2020), Efficient marginalization of discrete and structured latent variables
-        via sparsity, https://arxiv.org/abs/2007.01919, where it is the dense baseline.
+        - Correia, Niculae, Aziz and Martins (2020), Efficient marginalization of discrete and structured latent variables
+          via sparsity, https://arxiv.org/abs/2007.01919, where it is the dense baseline.
     """
 
     unbiased: ClassVar[bool] = True

@@ -33,10 +33,10 @@ class ScoreFunction(Estimator):
         OptionError: if an option is out of its range.
 
     References:
-        Williams (1992), Simple statistical gradient-following algorithms, https://doi.org/10.1007/BF00992696.
-        Rennie et al. (2017), Self-critical sequence training, https://arxiv.org/abs/1612.00563.
-        Kool, van Hoof and Welling (2019), Buy 4 REINFORCE samples, get a baseline for free!,
-        https://openreview.net/forum?id=r1lgTGL5DE.
+        - Williams (1992), Simple statistical gradient-following algorithms, https://doi.org/10.1007/BF00992696.
+        - Rennie et al. (2017), Self-critical sequence training, https://arxiv.org/abs/1612.00563.
+        - Kool, van Hoof and Welling (2019), Buy 4 REINFORCE samples, get a baseline for free!,
+          https://openreview.net/forum?id=r1lgTGL5DE.
     """
 
     unbiased: ClassVar[bool] = True

@@ -28,10 +28,10 @@ class SparseMarginalization(Estimator):
         OptionError: if alpha is out of its range.
 
     References:
-        Correia, Niculae, Aziz and Martins (2020), Efficient marginalization of discrete and structured latent variables
-        via sparsity, https://arxiv.org/abs/2007.01919.
-        Martins and Astudillo (2016), From softmax to sparsemax, https://arxiv.org/abs/1602.02068.
-        Peters, Niculae and Martins (2019), Sparse sequence-to-sequence models, https://arxiv.org/abs/1905.05702.
+        - Correia, Niculae, Aziz and Martins (2020), Efficient marginalization of discrete and structured latent variables
+          via sparsity, https://arxiv.org/abs/2007.01919.
+        - Martins and Astudillo (2016), From softmax to sparsemax, https://arxiv.org/abs/1602.02068.
+        - Peters, Niculae and Martins (2019), Sparse sequence-to-sequence models, https://arxiv.org/abs/1905.05702.
     """
 
     unbiased: ClassVar[bool] = True

@@ -66,8 +66,9 @@ class SignalGame(nn.Module):
         OptionError: if an option is out of its range.
 
     References:
-        Lewis (1969), Convention. Lazaridou, Peysakhovich and Baroni (2017), https://arxiv.org/abs/1612.07182.
-        Correia, Niculae, Aziz and Martins (2020), https://arxiv.org/abs/2007.01919.
+        - Lewis (1969), Convention: a philosophical study.
+        - Lazaridou, Peysakhovich and Baroni (2017), https://arxiv.org/abs/1612.07182.
+        - Correia, Niculae, Aziz and Martins (2020), https://arxiv.org/abs/2007.01919.
     """
 
     section: ClassVar[str] = "game"

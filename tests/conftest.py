@@ -49,4 +49,4 @@ def tiny(tmp_path):
 @pytest.fixture(scope="session")
 def latent_command():
     """The command line in a process of its own."""
-    return [sys.executable, "-c", "from latent.cli import app; app(prog_name='latent')"]
+    return [sys.executable, "-m", "latent"]

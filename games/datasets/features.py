@@ -15,7 +15,8 @@ def features(*, path: str, normalise: bool = False) -> FeatureSet:
     """Image features from an ``.npz`` file with the arrays ``features`` [N, F], ``labels`` [N] and ``split`` [N].
 
     Args:
-        path: the file, relative to the working directory; ``split`` is 0 for training, 1 for test and, where there are any, 2 for validation images.
+        path: the file, relative to the working directory; ``split`` is 0 for training, 1 for test and, where there are any, 2
+            for validation images.
         normalise: scale every feature vector to unit length.
     """
     file = existing_file(path)

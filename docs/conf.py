@@ -30,14 +30,14 @@ def rows(model: type[BaseModel], prefix: str = "") -> list[str]:
             found += rows(field.annotation, f"{prefix}{name}.")
             continue
         default = "required" if field.is_required() else "" if field.default is None else f"`{field.default}`"
-        found.append(f"| `{prefix}{name}` | {default} | {(field.description or '').replace('``', '`')} |")
+        found.append(f"| `{prefix}{name}` | {default} | {(field.description or '')} |")
     return found
 
 
 def section(title: str, text: str, model: type[BaseModel], prefix: str) -> str:
     """A heading and a table of options."""
     table = ["| key | default | meaning |", "|---|---|---|", *rows(model, prefix)] if model.model_fields else []
-    return "\n".join([f"## {title}", "", text.replace("``", "`"), "", *table, ""])
+    return "\n".join([f"## {title}", "", text, "", *table, ""])
 
 
 def write_options(app: Any) -> None:

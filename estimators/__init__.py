@@ -11,10 +11,10 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from estimators.base import Estimate, Estimator, Latents, LossFunction, OptionError, Proposal
+from estimators.base import Estimate, Estimator, Latents, LossFunction, OptionError, Proposal, as_scores
 from estimators.categorical import Categorical
 from estimators.dense import Dense
-from estimators.draws import Draws, RandomDraws, enumerate_outcomes
+from estimators.draws import Draws, RandomDraws, derived_seed, enumerate_outcomes
 from estimators.gumbel_softmax import GumbelSoftmax
 from estimators.layers import LatentLinear, dot_products
 from estimators.score_function import ScoreFunction
@@ -39,7 +39,7 @@ def build(name: str, **options: Any) -> Estimator:
     if name not in ESTIMATORS:
         close = difflib.get_close_matches(name, ESTIMATORS, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise OptionError("name", f"there is no estimator {name!r}{hint} Estimators: {', '.join(ESTIMATORS)}")
+        raise OptionError("name", f"there is no estimator {name!r}{hint}; estimators: {', '.join(ESTIMATORS)}")
     return ESTIMATORS[name](**options)
 
 
@@ -59,7 +59,9 @@ __all__ = [
     "RandomDraws",
     "ScoreFunction",
     "SparseMarginalization",
+    "as_scores",
     "build",
+    "derived_seed",
     "dot_products",
     "entmax_marginalization",
     "enumerate_outcomes",

@@ -187,10 +187,15 @@ def as_scores(scores: Tensor) -> Tensor:
     """Scores in at least single precision: the mathematics of q is never done in half precision.
 
     Raises:
+        FloatingPointError: if a row of scores has no finite maximum (NaN, +inf, or every state masked).
         ValueError: if the scores are not a floating-point matrix ``[B, K]`` with at least one state.
     """
     if scores.ndim != 2 or scores.shape[1] == 0 or not scores.is_floating_point():
         raise ValueError(f"scores must be floating point [B, K], got {scores.dtype} {list(scores.shape)}")
+    finite = torch.isfinite(scores.detach().amax(1))
+    if not finite.all():
+        row = int(finite.logical_not().nonzero()[0])
+        raise FloatingPointError(f"the scores of example {row} have no finite maximum: {scores[row].tolist()[:8]}")
     return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
 
 
@@ -238,12 +243,8 @@ class Estimator(nn.Module, ABC):
             FloatingPointError: if a row of scores has no finite maximum (NaN, +inf, or every state masked).
             ValueError: if the scores or the losses have the wrong shape.
         """
-        scores = as_scores(scores)
-        if not torch.isfinite(scores.detach().amax(1)).all():
-            row = int(torch.isfinite(scores.detach().amax(1)).logical_not().nonzero()[0])
-            raise FloatingPointError(f"the scores of example {row} have no finite maximum: {scores[row].tolist()[:8]}")
         proposal = self.propose(scores, RandomDraws(generator), context)
         losses = loss_function(proposal.latents)
         if losses.shape != (len(proposal),):
             raise ValueError(f"the loss function must return [{len(proposal)}] losses, got {list(losses.shape)}")
-        return self.combine(proposal, losses.to(scores.dtype))
+        return self.combine(proposal, losses.to(proposal.weights.dtype))

@@ -7,6 +7,7 @@ expectation and variance of an estimator can be computed without any statistical
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -15,6 +16,14 @@ import torch
 from torch import Tensor
 
 Outcome = TypeVar("Outcome")
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A 32-bit seed of a stream of random numbers that ``parts`` name, unrelated to that of any other stream.
+
+    Torch's CPU generator reads no more than 32 bits of a seed: ``seed`` and ``seed + 2**32`` start the same stream.
+    """
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
 class Draws(ABC):

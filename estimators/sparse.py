@@ -44,9 +44,9 @@ class SparseMarginalization(Estimator):
 
     def probabilities(self, scores: Tensor) -> Tensor:
         scores = as_scores(scores)
-        # A state this far below the best has no mass under any alpha: lifting it there changes neither q nor a gradient,
-        # and keeps the -inf of masked states out of the arithmetic.
-        scores = scores.clamp(min=scores.detach().amax(-1, keepdim=True) - 2 / (self.alpha - 1))
+        # The best score at zero keeps the arithmetic precise. A state this far below has no mass: lifting it there changes
+        # neither q nor a gradient, and keeps the -inf of masked states out.
+        scores = (scores - scores.detach().amax(-1, keepdim=True)).clamp(min=-2 / (self.alpha - 1))
         exact = {2.0: entmax.sparsemax, 1.5: entmax.entmax15}.get(self.alpha)
         q: Tensor = exact(scores, dim=-1) if exact else entmax.entmax_bisect(scores, self.alpha, dim=-1)
         return q

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws
+from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws, as_scores, derived_seed
 from games.agents import SENDERS, DotProductReceiver, SenderName
 from games.datasets import DATASETS, FeatureSet
 from games.sampling import Games, GameSampler
 
 MOST_SCORES_AT_ONCE = 1 << 22
 """Receiver's scores that an evaluation holds at a time, so that its memory does not grow with the vocabulary."""
+
+
+def _fixed_generator(name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derived_seed(name))
 
 
 def negative_log_likelihood(logits: Tensor, target: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -35,9 +39,18 @@ def zero_one(logits: Tensor, target: Tensor, generator: torch.Generator | None) 
     return loss + loss * (log_probability - log_probability.detach())
 
 
-LOSSES: Mapping[str, Callable[[Tensor, Tensor, torch.Generator | None], Tensor]] = {
-    "log_likelihood": negative_log_likelihood,
-    "zero_one": zero_one,
+class Reward(NamedTuple):
+    """``loss``: what training differentiates, from scores, targets and a generator; ``expected``: its exact expectation."""
+
+    loss: Callable[[Tensor, Tensor, torch.Generator | None], Tensor]
+    expected: Callable[[Tensor], Tensor]
+
+
+RewardName = Literal["log_likelihood", "zero_one"]
+
+REWARDS: Mapping[RewardName, Reward] = {  # the expectation is of log p(target)
+    "log_likelihood": Reward(negative_log_likelihood, lambda log_probability: -log_probability),
+    "zero_one": Reward(zero_one, lambda log_probability: -log_probability.exp()),
 }
 
 
@@ -82,7 +95,7 @@ class SignalGame(nn.Module):
         vocabulary_size: int = 256,
         candidates: int = 16,
         entropy_coefficient: float = 0.0,
-        reward: Literal["log_likelihood", "zero_one"] = "log_likelihood",
+        reward: RewardName = "log_likelihood",
         sender: SenderName = "mlp",
         hidden_size: int = 256,
         validation_fraction: float = 0.1,
@@ -107,16 +120,15 @@ class SignalGame(nn.Module):
         samplers = {split: GameSampler(data, split, candidates) for split in ("train", "validation", "test")}
         self.games = samplers["train"]
         self.fixed_games = {  # seeds of their own: the same games for every estimator and every run
-            "val": samplers["validation"].draw(validation_games, torch.Generator().manual_seed(1)),
-            "test": samplers["test"].draw(test_games, torch.Generator().manual_seed(2)),
+            "val": samplers["validation"].draw(validation_games, _fixed_generator("validation games")),
+            "test": samplers["test"].draw(test_games, _fixed_generator("test games")),
         }
         self.fingerprint = data.fingerprint
         self.register_buffer("features", data.features, persistent=False)
         self.vocabulary_size = vocabulary_size
         self.candidates = candidates
         self.entropy_coefficient = entropy_coefficient
-        self.reward = reward
-        self.loss = LOSSES[reward]
+        self.reward: RewardName = reward
         self.sender = SENDERS[sender](data.features.shape[1], hidden_size, vocabulary_size)
         self.receiver = DotProductReceiver(data.features.shape[1], hidden_size, vocabulary_size)
 
@@ -145,7 +157,7 @@ class SignalGame(nn.Module):
             logits = self.receiver(messages, embedded)
             place = messages.gather(games.target)
             decoded.append((messages, logits.detach().argmax(-1) == place))
-            return self.loss(logits, place, generator)
+            return REWARDS[self.reward].loss(logits, place, generator)
 
         estimate = estimator(self.sender(target), loss_function, context=target, generator=generator)
         objective = estimate.surrogate - self.entropy_coefficient * estimate.entropy
@@ -178,20 +190,20 @@ class SignalGame(nn.Module):
         return {name: float(result.double().mean()) for name, result in results.items()} | {"messages_in_use": in_use}
 
     def _evaluate(self, games: Games, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:
-        scores = self.sender(self.features[games.target_image]).float()
+        scores = as_scores(self.sender(self.features[games.target_image]))
         embedded = self.receiver.embed(self.features[games.images])
         everything = Categorical(scores)
-        logits = self.receiver(everything.enumerate(), embedded).unflatten(0, scores.shape)
+        logits = self.receiver(everything.enumerate(), embedded).to(scores.dtype).unflatten(0, scores.shape)
         target = games.target[:, None]
         correct = (logits.argmax(-1) == target).double()
-        loss = -logits.log_softmax(-1).gather(2, target.unsqueeze(-1).expand(*scores.shape, 1))[..., 0]
+        log_probability = logits.log_softmax(-1).gather(2, target.unsqueeze(-1).expand(*scores.shape, 1))[..., 0]
         q = estimator.probabilities(scores)
         message = everything.argmax()
         proposal = estimator.propose(scores, RandomDraws(generator))
         return {
             "success_rate": correct.gather(1, message[:, None])[:, 0],
             "expected_success_rate": (q * correct).sum(1),
-            "loss": (q * loss).sum(1),
+            "loss": (q * REWARDS[self.reward].expected(log_probability)).sum(1),
             "decoder_calls": proposal.latents.counts,
             "entropy": proposal.entropy,
             "message": message,

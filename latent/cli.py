@@ -23,8 +23,8 @@ app = typer.Typer(
     help="Experiments on discrete latent variables and emergent communication.\n\n"
     "Start with `latent run configs/signal_game/sparsemax.yaml`.",
 )
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
-output = Console(highlight=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+output = Console(highlight=False, emoji=False)
 
 WRONG_CONFIGURATION = 2
 FAILED_RUN = 1
@@ -47,25 +47,27 @@ class _Progress:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        columns = ("[bold]{task.description}", "{task.completed:>6,}/{task.total:,}")
         self.bar = Progress(
-            TextColumn(columns[0]),
+            TextColumn("[bold]{task.description}"),
             BarColumn(),
-            TextColumn(columns[1]),
+            TextColumn("{task.completed:>6,}/{task.total:,}"),
             TextColumn("success {task.fields[success]}  calls {task.fields[calls]}  {task.fields[speed]} steps/s"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
             refresh_per_second=4,
         )
+        self.task = self.bar.add_task("training", start=False, success="  –  ", calls="  –  ", speed="  –", visible=False)
         self.drawn = 0.0
+        self.begun: float | None = None
+        self.first = 0
 
     def start(self, directory: Path, step: int, steps: int) -> None:
         goes_on = f" (going on after step {step:,})" if step else ""
         self.console.print(f"run directory: {escape(str(directory))}{goes_on}")
-        self.task = self.bar.add_task("training", total=steps, completed=step, success="  –  ", calls="  –  ", speed="  –")
+        self.bar.update(self.task, total=steps, completed=step, visible=True)
+        self.bar.start_task(self.task)
         self.bar.start()
-        self.begun: float | None = None
 
     def advance(self, step: int) -> None:
         now = time.monotonic()
@@ -87,9 +89,8 @@ class _Progress:
         self.bar.stop()
 
 
-def _fail(message: str, code: int) -> typer.Exit:
-    errors.print(f"[bold red]error:[/] {escape(message)}")
-    return typer.Exit(code)
+def _say_error(message: object) -> None:
+    errors.print(f"[bold red]error:[/] {escape(str(message))}")
 
 
 @app.command()
@@ -97,7 +98,7 @@ def run(
     config: Annotated[Path, typer.Argument(help="YAML file of the experiment.", show_default=False)],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as seed=3 estimator.temperature=0.5."),
+        typer.Argument(metavar="[KEY=VALUE]", help="Overrides, such as seed=3 estimator.temperature=0.5."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -131,14 +132,16 @@ def run(
         summary, finished_before = execute(experiment, progress, force)
     except ConfigurationError as error:
         for mark, message in error.problems:
-            _fail(f"{mark}: {message}", WRONG_CONFIGURATION)
+            _say_error(f"{mark}: {message}")
             if mark.text:
                 errors.print(f"{mark.line:>6} | {mark.text}\n       | {' ' * (mark.column - 1)}^", markup=False, style="dim")
         raise typer.Exit(WRONG_CONFIGURATION) from None
     except RunError as error:
-        raise _fail(str(error), FAILED_RUN) from None
+        _say_error(error)
+        raise typer.Exit(FAILED_RUN) from None
     except Interrupted as stopped:
-        raise _fail(str(stopped), INTERRUPTED) from None
+        _say_error(stopped)
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         progress.stop()
     if finished_before:
@@ -151,7 +154,7 @@ def run(
         if key in summary:
             table.add_row(label, form.format(summary[key]))
     output.print(table)
-    output.print(f"run directory: {escape(str(experiment.directory.path))}", soft_wrap=True)
+    errors.print(f"run directory: {escape(str(experiment.directory.path))}")
 
 
 @app.command("list")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estimators import OptionError
+from estimators import OptionError, derived_seed
 
 SPLITS = {"train": 0, "test": 1, "validation": 2}
 """Codes of the splits in a ``split`` array."""
@@ -41,12 +41,20 @@ class FeatureSet:
         if split.dtype.kind not in "iub" or not np.isin(split, list(SPLITS.values())).all():
             codes = ", ".join(f"{code} ({name})" for name, code in SPLITS.items())
             raise ValueError(f"split must hold only the integers {codes}, got {np.unique(split)[:5].tolist()}")
+        with np.errstate(over="ignore"):  # what single precision cannot hold is found below
+            features = np.ascontiguousarray(features, dtype=np.float32)
         rows = np.flatnonzero(~np.isfinite(features).all(1))
         if len(rows):
             raise ValueError(f"features hold NaN or infinite values in {len(rows)} rows, the first is row {rows[0]}")
+        if labels.dtype.kind not in "iuUS":
+            raise ValueError(f"labels must be integers or names, got {labels.dtype}")
+        for name in ("train", "test"):
+            concepts = len(np.unique(labels[split == SPLITS[name]]))
+            if concepts < 2:
+                raise ValueError(f"a game needs images of at least 2 concepts in every split, {name} has {concepts}")
         _, labels = np.unique(labels, return_inverse=True)
         return cls(
-            torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)),
+            torch.from_numpy(features),
             torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64)),
             torch.from_numpy(np.ascontiguousarray(split, dtype=np.int64)),
             source,
@@ -73,12 +81,12 @@ class FeatureSet:
         already has validation images is returned as it is.
 
         Raises:
-            OptionError: if a concept has fewer than two training images to divide.
+            OptionError: if a concept has no two training images to divide, or would keep none.
         """
         if (self.split == SPLITS["validation"]).any():
             return self
         train = (self.split == SPLITS["train"]).nonzero()[:, 0]
-        shuffled = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))]
+        shuffled = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(derived_seed("validation images")))]
         order = shuffled[self.labels[shuffled].argsort(stable=True)]
         labels = self.labels[order]
         counts = torch.bincount(labels, minlength=int(self.labels.max()) + 1)
@@ -90,8 +98,11 @@ class FeatureSet:
                 f"mark validation images with {SPLITS['validation']} in the split of {self.source}",
             )
         place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels]
+        kept = (counts * fraction).round().long().clamp(min=1)
+        if (kept == counts)[counts > 0].any():
+            raise OptionError("validation_fraction", f"{fraction} leaves a concept without any training image")
         split = self.split.clone()
-        split[order[place < (counts * fraction).round().long().clamp(min=1)[labels]]] = SPLITS["validation"]
+        split[order[place < kept[labels]]] = SPLITS["validation"]
         return FeatureSet(self.features, self.labels, split, self.source)
 
 
@@ -101,7 +112,12 @@ def existing_file(path: str, option: str = "path") -> Path:
     Raises:
         OptionError: if it is not.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise OptionError(option, f"{file} is {'not a file' if file.exists() else 'missing'}")
+    try:
+        file = Path(path).expanduser().absolute()
+        if not file.is_file():
+            raise OptionError(option, f"{file} is {'not a file' if file.exists() else 'missing'}")
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(option, f"{path!r} names no file: {error}") from error
     return file

@@ -34,8 +34,8 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _names(file: Path) -> list[str]:
     with file.open("rb") as stream:
         names = _ArrayUnpickler(stream, encoding="latin1").load()
-    if not isinstance(names, np.ndarray | list) or np.ndim(names) != 1:
-        raise ValueError(f"it holds a {type(names).__name__}, not a vector of names")
+    if not isinstance(names, np.ndarray | list) or not all(isinstance(name, str | bytes) for name in names):
+        raise ValueError(f"it holds a {type(names).__name__} of something else than names")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
@@ -59,7 +59,7 @@ def egg_signal_game(*, path: str) -> FeatureSet:
     """
     features, labels, split = [], [], []
     for part in ("train", "test"):
-        stem = Path(path).expanduser() / part / "ours_images_single_sm0"
+        stem = Path(path) / part / "ours_images_single_sm0"
         files = [existing_file(f"{stem}.h5"), existing_file(f"{stem}.objects")]
         reading = files[0]
         try:

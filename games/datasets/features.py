@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-
 import numpy as np
 
 from estimators import OptionError
@@ -26,6 +23,6 @@ def features(*, path: str, normalise: bool = False) -> FeatureSet:
             if missing:
                 raise ValueError(f"there is no array {missing[0]!r} in it; it holds: {', '.join(archive) or 'nothing'}")
             data = FeatureSet.from_arrays(archive["features"], archive["labels"], archive["split"], source=str(file))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError) as error:
+    except Exception as error:  # a damaged archive can raise nearly anything
         raise OptionError("path", f"{file} cannot be read as features: {error}") from error
     return data.normalised() if normalise else data

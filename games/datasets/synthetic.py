@@ -18,11 +18,11 @@ def synthetic(*, concepts: int = 32, images: int = 20, size: int = 16, noise: fl
         noise: standard deviation of an image around its concept's centre; centres have a standard deviation of 1.
         seed: seed of the centres and the noise.
     """
-    for option, value, least in (("concepts", concepts, 2), ("images", images, 4), ("size", size, 1)):
+    for option, value, least in (("concepts", concepts, 2), ("images", images, 4), ("size", size, 1), ("seed", seed, 0)):
         if value < least:
             raise OptionError(option, f"must be at least {least}, got {value}")
-    if noise < 0:
-        raise OptionError("noise", f"must not be negative, got {noise}")
+    if not 0 <= noise <= 1e6:
+        raise OptionError("noise", f"must lie between 0 and 1e6, got {noise}")
     random = np.random.default_rng(seed)
     centres = random.standard_normal((concepts, 1, size))
     drawn = centres + noise * random.standard_normal((concepts, images, size))

@@ -60,7 +60,7 @@ class Common(BaseModel):
     precision: Literal["32-true", "64-true", "bf16-mixed"] = Field(
         "32-true", description="Arithmetic: single, double, or bfloat16 autocast."
     )
-    threads: int = Field(1, ge=1, description="CPU threads; results depend on it in the last bits.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads; results depend on it in the last bits.")
     train: Training = Field(default_factory=lambda: Training.model_validate({}), description="Training.")
     tracking: Tracking = Field(default_factory=lambda: Tracking.model_validate({}), description="Tracking.")
 
@@ -123,8 +123,9 @@ class Configuration:
         return ConfigurationError.at(self.source.mark((block, error.option)), f"{block}.{error.option}: {error.message}")
 
     def digest(self, fingerprint: str) -> str:
-        """Hash of all that decides a run's results but its seed: no paths and no logging, but the content of the data."""
+        """Hash of all that decides a run's results but its seed: no paths, no tracking, but the content of the data."""
         kept = {key: value for key, value in self.data.items() if key not in ("seed", "experiment", "tracking")}
+        kept["train"] = {key: value for key, value in kept["train"].items() if key != "checkpoint_every"}
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "path"} | {"content": fingerprint}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -150,6 +151,11 @@ def load(path: Path, overrides: list[str]) -> Configuration:
 
 def _chosen(source: Source, path: tuple[str, ...], available: Any, kind: str) -> str:
     """The part named at ``path``, known to exist."""
+    block = source.data.get(path[0])
+    if len(path) > 1 and block is not None and not isinstance(block, dict):
+        example = f"{path[0]}: {{name: {next(iter(available))}}}"
+        message = f"{path[0]} must be a block with a name, such as '{example}', got {_shown(block)}"
+        raise ConfigurationError.at(source.mark(path[:1]), message)
     value: Any = source.data
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -157,7 +163,9 @@ def _chosen(source: Source, path: tuple[str, ...], available: Any, kind: str) ->
     if value is None:
         raise ConfigurationError.at(source.mark(path), f"{dotted} is missing; one of: {', '.join(available)}")
     if not isinstance(value, str) or value not in available:
-        message = f"{dotted}: there is no {kind} {value!r}{_nearest(str(value), available)}; one of: {', '.join(available)}"
+        message = (
+            f"{dotted}: there is no {kind} {_shown(value)}{_nearest(str(value), available)}; one of: {', '.join(available)}"
+        )
         raise ConfigurationError.at(source.mark(path), message)
     return value
 
@@ -181,4 +189,13 @@ def _problem(source: Source, model: Any, error: dict[str, Any]) -> Any:
     if error["type"] == "missing":
         return source.mark(path), f"{dotted} is missing"
     message = error["msg"].replace("Input should be", "must be").replace("String should", "must")
-    return source.mark(path), f"{dotted}: {message}, got {error['input']!r}"
+    if error["type"] == "model_type":
+        message = "must be a block of keys"
+    if error["type"] == "string_pattern_mismatch":
+        message = f"{model.model_fields[path[0]].description.rstrip('.')}; must match {error['ctx']['pattern']}"
+    return source.mark(path), f"{dotted}: {message}, got {_shown(error['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

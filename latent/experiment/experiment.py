@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from estimators import Estimator, OptionError
+from estimators import Estimator, OptionError, derived_seed
 from latent.experiment import parts
 from latent.experiment.configuration import Configuration
 from latent.experiment.run_directory import RunDirectory
@@ -67,10 +67,14 @@ def prepare(configuration: Configuration, out: Path) -> Experiment:
             return part(*arguments, **options)
         except OptionError as error:
             raise configuration.error(block, error) from error
+        except (RuntimeError, MemoryError, OverflowError) as error:  # sizes that no machine has
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            mark = configuration.source.mark((block,))
+            raise ConfigurationError.at(mark, f"{block} cannot be built as configured: {reason[:200]}") from error
 
     task_part: Any = parts.tasks()[data["task"]]
     content = build("data", task_part.datasets[data["data"]["name"]])
-    torch.manual_seed(data["seed"])
+    torch.manual_seed(derived_seed("parameters", data["seed"]))
     task = build(task_part.section, task_part, content)
     estimator = build("estimator", parts.estimators()[data["estimator"]["name"]])
     try:

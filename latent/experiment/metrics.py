@@ -45,14 +45,15 @@ class RunningMeans:
         self.total = state["total"].to(self.device)
 
 
+def gradient_norm(module: nn.Module) -> Tensor:
+    """Euclidean norm of the gradient of all parameters of a module, ``[]``."""
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients)
+
+
 def gradient_norms(module: nn.Module) -> dict[str, float]:
-    """Euclidean norm of the gradient of each child module that has one."""
-    norms = {}
-    for name, child in module.named_children():
-        gradients = [parameter.grad for parameter in child.parameters() if parameter.grad is not None]
-        if gradients:
-            norms[f"grad_norm/{name}"] = float(nn.utils.get_total_norm(gradients))
-    return norms
+    """The norm for each child module."""
+    return {f"grad_norm/{name}": float(gradient_norm(child)) for name, child in module.named_children()}
 
 
 class MetricsLog:
@@ -70,7 +71,7 @@ class MetricsLog:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row."""
-        self.stream.write(json.dumps(row) + "\n")
+        self.stream.write(json.dumps(row, allow_nan=False) + "\n")
         self.stream.flush()
 
     def sync(self) -> int:

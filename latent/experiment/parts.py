@@ -74,7 +74,7 @@ def tasks() -> dict[str, Part]:
 
 def describe(part: Part) -> str:
     """The first sentence of a part's docstring."""
-    return docstring_parser.parse(inspect.getdoc(part) or "").short_description or ""
+    return (docstring_parser.parse(inspect.getdoc(part) or "").short_description or "").replace("``", "")
 
 
 @cache
@@ -88,7 +88,7 @@ def options_model(part: Part, name: str = "") -> type[BaseModel]:
     for option in inspect.signature(part).parameters.values():
         if option.kind is inspect.Parameter.KEYWORD_ONLY:
             default = ... if option.default is inspect.Parameter.empty else option.default
-            description = " ".join((documented.get(option.name) or "").split())
+            description = " ".join((documented.get(option.name) or "").replace("``", "").split())
             fields[option.name] = (hints[option.name], Field(default, description=description))
     title = "".join(word.title() for word in (name or getattr(part, "__name__", "part")).split("_"))
     return create_model(title, __config__=STRICT, __doc__=describe(part), **fields)

@@ -33,6 +33,7 @@ class RunDirectory:
         self.metrics = path / "metrics.jsonl"
         self.done = path / "done.json"
         self.error = path / "error.txt"
+        self.environments = path / "env.json"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -49,8 +50,9 @@ class RunDirectory:
             raise RunError(f"{self.path} is in use: another process is running this experiment") from error
         except OSError as error:
             raise RunError(f"cannot write to {self.path}: {error.strerror or error}") from error
-        with lock:
+        try:
             yield
+        finally:
             lock.release()
 
     def summary(self) -> dict[str, Any] | None:
@@ -61,20 +63,32 @@ class RunDirectory:
         """
         try:
             summary: dict[str, Any] = json.loads(self.done.read_text())
+            missing = {"run", "task", "estimator", "seed", "step"} - set(summary)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.done} cannot be read: {error}; --force runs the experiment anew") from error
+        except OSError as error:
+            raise RunError(f"cannot read {self.done}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self.done} is damaged: {error}; --force runs the experiment anew") from error
+        if missing or not isinstance(summary, dict):
+            raise RunError(f"{self.done} is damaged: it is not a run's summary; --force runs the experiment anew")
         return summary
 
     def begin(self, configuration: dict[str, Any]) -> None:
-        """Write down the configuration and the environment."""
+        """Write down the configuration, and the environment beside those of the processes before; forget their errors."""
         write_text(self.path / "config.yaml", yaml.safe_dump(configuration, sort_keys=False))
-        write_json(self.path / "env.json", environment())
+        try:
+            before = json.loads(self.environments.read_text())
+        except (OSError, ValueError):
+            before = []
+        if environment() not in before:
+            write_json(self.environments, [*before, environment()])
+        for left in (self.error, *self.path.glob(".*.partial")):  # the latter by a kill
+            left.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget what an earlier run left here."""
-        for file in (self.done, self.checkpoint, self.metrics, self.error):
+        for file in (self.done, self.checkpoint, self.metrics, self.error, self.environments):
             file.unlink(missing_ok=True)
 
     def rewind(self, size: int) -> list[dict[str, Any]]:
@@ -85,7 +99,8 @@ class RunDirectory:
         """
         self.metrics.touch()
         with self.metrics.open("r+b") as stream:
-            stream.truncate(max(size, 0)) if self.metrics.stat().st_size > size else None
+            if self.metrics.stat().st_size > size:
+                stream.truncate(size)
             try:
                 rows: list[dict[str, Any]] = [json.loads(line) for line in stream]
             except ValueError as error:
@@ -97,7 +112,6 @@ class RunDirectory:
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary, which makes the run a finished one."""
         write_json(self.done, summary)
-        self.error.unlink(missing_ok=True)
 
 
 def environment() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from latent.experiment import checkpoint
 from latent.experiment.experiment import Experiment
+from latent.experiment.files import write_text
 from latent.experiment.metrics import MetricsLog, gradient_norms
 from latent.experiment.run_directory import RunDirectory, RunError
 from latent.experiment.tracking import WandbSink
@@ -69,7 +70,7 @@ def execute(experiment: Experiment, reporter: Reporter, force: bool = False) -> 
 def _record(directory: RunDirectory, text: str) -> None:
     """Leave a note of what went wrong, where the disk allows."""
     with contextlib.suppress(OSError):
-        directory.error.write_text(text)
+        write_text(directory.error, text)
 
 
 class _Run:
@@ -108,13 +109,17 @@ class _Run:
         return summary
 
     def _advance(self, log: MetricsLog) -> dict[str, Any]:
-        """One step and what is due after it; returns the row of metrics that it wrote, if any."""
+        """One step and what is due after it; returns the row of metrics that it wrote, if any.
+
+        Raises:
+            RunError: if training diverges; the checkpoint then is of the last sound state.
+        """
+        advice = "A lower train.learning_rate may help"
         try:
             self.training.train_step()
         except Diverged as error:
             self._save(log)
-            advice = f"A lower train.learning_rate may help; the state before that step is in {self.directory.checkpoint}"
-            raise RunError(f"{error}. {advice}") from error
+            raise RunError(f"{error}. {advice}; the state before that step is in {self.directory.checkpoint}") from error
         step = self.training.step
         last = step == self.settings["steps"]
         due = {name: last or step % self.settings[f"{name}_every"] == 0 for name in ("log", "evaluate", "checkpoint")}
@@ -124,8 +129,11 @@ class _Run:
             row = {"step": step, "total_decoder_calls": int(self.training.total_decoder_calls)}
             row |= {f"train/{name}": value for name, value in self.training.means.pop().items()}
             row |= gradient_norms(self.training.task)
-            row |= self.training.evaluate("val") if due["evaluate"] else {}
-            row |= self.training.evaluate("test") if last else {}
+            try:
+                row |= self.training.evaluate("val") if due["evaluate"] else {}
+                row |= self.training.evaluate("test") if last else {}
+            except Diverged as error:
+                raise RunError(f"{error}. {advice}") from error
             row["time/seconds"] = self._seconds()
             log.write(row)
         if due["checkpoint"]:

@@ -67,9 +67,11 @@ class WandbSink:
                 "name": name,
                 "group": name.replace(seed, "-"),
                 "job_type": experiment,
-                "tags": [configuration[key] for key in ("task",)]
-                + [configuration[key]["name"] for key in ("estimator", "data")]
-                + tracking["tags"],
+                "tags": [
+                    configuration["task"],
+                    *(configuration[key]["name"] for key in ("estimator", "data")),
+                    *tracking["tags"],
+                ],
                 "config": flatten(configuration),
                 "settings": settings,
             }

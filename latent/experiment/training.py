@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
+from estimators import derived_seed
 from latent.experiment.experiment import Experiment
-from latent.experiment.metrics import RunningMeans
+from latent.experiment.metrics import RunningMeans, gradient_norm
 
 
 class Diverged(Exception):
@@ -38,8 +40,8 @@ class Training:
         self.module, self.wrapped_optimizer = self.fabric.setup(self.objective, self.optimizer)
         seed, device = experiment.configuration["seed"], self.fabric.device
         self.generators = {
-            "batches": torch.Generator().manual_seed(seed),
-            "estimator": torch.Generator(device).manual_seed(seed + (1 << 63)),
+            "batches": torch.Generator().manual_seed(derived_seed("batches", seed)),
+            "estimator": torch.Generator(device).manual_seed(derived_seed("estimator", seed)),
         }
         self.step = 0
         self.total_decoder_calls = torch.zeros((), dtype=torch.int64, device=device)
@@ -49,7 +51,7 @@ class Training:
         """Draw a batch and take one step of the optimiser.
 
         Raises:
-            Diverged: if the objective is not finite; nothing has changed then.
+            Diverged: if the objective or its gradient is not finite; nothing has changed then.
         """
         before = self._volatile_state()
         self.module.train()
@@ -58,21 +60,34 @@ class Training:
             objective, metrics = self.module(batch, self.generators["estimator"])
             if not torch.isfinite(objective):
                 raise FloatingPointError(f"the objective is {float(objective.detach())}")
+            self.wrapped_optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(objective)
+            norm = gradient_norm(self.objective)
+            if not torch.isfinite(norm):
+                raise FloatingPointError(f"the norm of the gradient is {float(norm)}")
         except FloatingPointError as error:
             self._restore_volatile(before)
             raise Diverged(f"training diverged in step {self.step + 1}: {error}") from error
-        self.wrapped_optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(objective)
         self.wrapped_optimizer.step()
         self.step += 1
         self.total_decoder_calls += metrics["decoder_calls"].sum()
         self.means.add(metrics)
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """Metrics of the ``val`` or ``test`` split, named ``<split>/...``."""
+        """Metrics of the ``val`` or ``test`` split, named ``<split>/...``.
+
+        Raises:
+            Diverged: if one of them is not finite.
+        """
         self.module.eval()
-        with self.fabric.autocast():
-            metrics = self.task.evaluate(split, self.estimator)
+        try:
+            with self.fabric.autocast():
+                metrics = self.task.evaluate(split, self.estimator)
+            wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
+            if wrong:
+                raise FloatingPointError(f"{wrong[0]} is {metrics[wrong[0]]}")
+        except FloatingPointError as error:
+            raise Diverged(f"the evaluation on {split} after step {self.step} failed: {error}") from error
         return {f"{split}/{name}": value for name, value in metrics.items()}
 
     def state(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import yaml
 MOST_BYTES = 1 << 20
 MOST_VALUES = 10_000
 MOST_DEPTH = 32
+MOST_DIGITS = 18
 
 Key = tuple[str, ...]
 
@@ -55,7 +56,10 @@ class Source:
     marks: dict[Key, Mark] = field(default_factory=dict)
 
     def mark(self, key: Key) -> Mark:
-        """The mark of ``key``, or of the innermost block around it that was written down."""
+        """The mark of ``key`` or of what was written below it, else of the innermost block around it."""
+        for path, mark in self.marks.items():
+            if key and path[: len(key)] == key:
+                return mark
         while key and key not in self.marks:
             key = key[:-1]
         return self.marks.get(key, Mark("configuration"))
@@ -137,7 +141,7 @@ class _Reader:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, here = key_node.value, (*path, key_node.value)
-            if not isinstance(key_node, yaml.ScalarNode):
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.startswith("!"):
                 raise self.fail(key_node, "a key must be a plain word")
             if key in result:
                 raise self.fail(key_node, f"the key {key!r} is given twice; the first time in line {self.marks[here].line}")
@@ -152,9 +156,11 @@ class _Reader:
         try:
             if kind == "int":
                 digits = value.lstrip("+-")
+                if len(digits) > MOST_DIGITS:
+                    raise self.fail(node, f"a whole number of more than {MOST_DIGITS} digits is not read")
                 return int(value, 0) if digits[:2] in ("0o", "0x") else int(value)
             if kind == "float":
-                return float(value.replace(".inf", "inf").replace(".nan", "nan").lower().replace(".inf", "inf"))
+                return float(value.lower().replace(".inf", "inf").replace(".nan", "nan"))
             if kind == "bool":
                 return {"true": True, "false": False}[value.lower()]
         except (ValueError, KeyError) as error:
@@ -195,9 +201,11 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
         ConfigurationError: if a file is missing, unreadable or wrong, or extends itself.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
             raise ConfigurationError.at(Mark(str(path)), f"is larger than {MOST_BYTES} bytes; this is no configuration")
-        source = parse(path.read_text(encoding="utf-8"), str(path))
+        source = parse(content.decode("utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigurationError.at(Mark(str(path)), f"cannot be read: {reason}") from error
@@ -207,39 +215,57 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
     if not isinstance(parent, str):
         raise ConfigurationError.at(mark, f"extends: must name a file, got {parent!r}")
     target = path.parent / parent
-    if target.resolve() in (path.resolve(), *seen):
-        raise ConfigurationError.at(mark, f"extends: {parent} extends this file in turn")
-    if not target.is_file():
-        raise ConfigurationError.at(mark, f"extends: there is no file {target}")
+    try:
+        if not target.is_file():
+            raise FileNotFoundError
+        if target.resolve() in (path.resolve(), *seen):
+            raise ConfigurationError.at(mark, f"extends: {parent} extends this file in turn")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError.at(mark, f"extends: there is no file {str(target)[:200]!r}") from error
+    if len(seen) > MOST_DEPTH:
+        raise ConfigurationError.at(mark, f"extends: more than {MOST_DEPTH} files extend each other")
     return read(target, (*seen, path.resolve())).merged_with(source)
 
 
-def parse_override(text: str) -> Source:
-    """Read one ``KEY=VALUE`` of the command line, with a dotted key and a YAML value.
+def parse_override(text: str) -> tuple[Key, Source]:
+    """Read one ``KEY=VALUE`` of the command line, with a dotted key and a YAML value; also returns the key's path.
 
     Raises:
         ConfigurationError: if there is no ``=``, or the value is not YAML.
     """
-    origin = Mark(f"command line, {text!r}")
+    origin = Mark(f"command line, {text[:200]!r}")
     key, separator, value = text.partition("=")
     path = tuple(key.strip().split("."))
     if not separator or not all(path):
         raise ConfigurationError.at(origin, "an override is written KEY=VALUE, as in train.steps=1000")
     try:
-        data: Any = parse(f"value: {value}", "").data["value"]
+        content = parse(f"value: {value}", "").data
     except ConfigurationError as error:
         raise ConfigurationError.at(origin, error.problems[0][1]) from error
-    marks = {path[:depth]: origin for depth in range(1, len(path) + 1)}
+    if len(content) > 1:
+        raise ConfigurationError.at(origin, "an override sets one key; give others as arguments of their own")
+    data: Any = content["value"]
     for part in reversed(path):
         data = {part: data}
-    return Source(data, marks)
+    return path, Source(data, {path: origin})
 
 
 def with_overrides(source: Source, overrides: Iterable[str]) -> Source:
-    """``source`` with every override laid over it at once, so that their order does not matter."""
+    """``source`` with every override laid over it at once, so that their order does not matter.
+
+    Raises:
+        ConfigurationError: if two overrides set the same key, or one sets a block and another a key in it.
+    """
     together = Source()
+    given: list[Key] = []
     for text in overrides:
-        together = together.merged_with(parse_override(text))
+        path, override = parse_override(text)
+        for other in given:
+            if path[: len(other)] == other or other[: len(path)] == path:
+                message = f"{'.'.join(path)} and {'.'.join(other)} cannot both be given"
+                raise ConfigurationError.at(override.marks[path], message)
+        given.append(path)
+        together = together.merged_with(override)
     return source.merged_with(together)
 
 

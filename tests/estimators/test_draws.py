@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from estimators import RandomDraws, enumerate_outcomes
+from estimators import RandomDraws, derived_seed, enumerate_outcomes
 
 
 def draws(seed=0):
@@ -53,6 +53,19 @@ def test_enumeration_visits_dependent_draws_once_each():
 
     outcomes = {result: probability for probability, result in enumerate_outcomes(program)}
     assert outcomes == pytest.approx({(0, None): 0.5, (1, 0): 0.1, (1, 1): 0.4})
+
+
+def test_derived_seeds_are_unrelated_where_plain_ones_are_the_same_stream():
+    def stream(seed):
+        return torch.rand(50, generator=torch.Generator().manual_seed(seed))
+
+    assert torch.equal(stream(3), stream(3 + 2**32))  # why they are derived
+    seeds = [derived_seed(name, seed) for name in ("batches", "estimator") for seed in (0, 1, 2, 3 + 2**32)]
+    assert len(set(seeds)) == 8
+    assert max(seeds) < 2**32
+    for i, left in enumerate(seeds):
+        for right in seeds[:i]:
+            assert not torch.isin(stream(left), stream(right)).any()
 
 
 def test_continuous_noise_cannot_be_enumerated():

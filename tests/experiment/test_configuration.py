@@ -31,6 +31,7 @@ BASE = "task: signal_game\nestimator: {name: gumbel_softmax}\ndata: {name: synth
         ("1E3", 1000.0),
         ("-.5", -0.5),
         (".inf", float("inf")),
+        ("-.Inf", float("-inf")),
         ("12", 12),
         ("0x1F", 31),
         ("0o17", 15),
@@ -152,8 +153,8 @@ def test_an_error_in_a_base_file_names_the_base_file(tmp_path):
         ("seed: 1\n", "task is missing; one of: signal_game"),
         ("task: signal_game\ndata: {name: emoji}\n", "estimator.name is missing; one of: score_function"),
         (BASE.replace("synthetic", "features"), "bad.yaml:3:1: data.path is missing"),
-        (BASE + "device: tpu\n", "bad.yaml:4:1: device: must match pattern"),
-        (BASE + "experiment: ../up\n", "bad.yaml:4:1: experiment: must match pattern"),
+        (BASE + "device: tpu\n", "bad.yaml:4:1: device: cpu, cuda, or one of several as in cuda:1; must match"),
+        (BASE + "experiment: ../up\n", "bad.yaml:4:1: experiment: Name of the folder that groups runs to compare; must match"),
         ("- a\n- b\n", "bad.yaml:1:1: must be a mapping of keys to values, but it is a list"),
         ("just words\n", "bad.yaml:1:1: must be a mapping"),
         ("", "task is missing"),
@@ -167,6 +168,15 @@ def test_an_error_in_a_base_file_names_the_base_file(tmp_path):
         ("a: &x [*x]\n", "nested deeper than"),
         ("? [a, b]\n: 1\n", "a key must be a plain word"),
         ("a: \x00\n", "this is not YAML"),
+        (BASE.replace("{name: gumbel_softmax}", "dense"), "bad.yaml:2:1: estimator must be a block with a name"),
+        (BASE.replace("{name: synthetic}", "[1]"), "bad.yaml:3:1: data must be a block with a name"),
+        (BASE + "game:\n", "bad.yaml:4:1: game: must be a block of keys, got None"),
+        (BASE + "seed: 123456789012345678901\n", "bad.yaml:4:7: a whole number of more than 18 digits"),
+        (BASE + "train: {learning_rate: .NaN}\n", "must be a finite number"),
+        (BASE + "!x seed: 1\n", "a key must be a plain word"),
+        (BASE + f"experiment: {'x y' * 900}\n", "..."),
+        ('extends: "a\\0b"\n', "extends: there is no file"),
+        (f"extends: {'x' * 5000}\n", "extends: there is no file"),
         ("extends: 3\n", "bad.yaml:1:1: extends: must name a file, got 3"),
         ("extends: none.yaml\n", "bad.yaml:1:1: extends: there is no file"),
         ("extends: bad.yaml\n", "bad.yaml:1:1: extends: bad.yaml extends this file in turn"),
@@ -205,7 +215,8 @@ def test_deep_nesting_is_refused(tmp_path):
         ("train.stpes=3", "command line, 'train.stpes=3': train.stpes: unknown key 'stpes'; did you mean 'steps'?"),
         ("train.steps=ten", "train.steps: must be a valid integer, got 'ten'"),
         ("train.steps=[", "command line, 'train.steps=[': this is not YAML"),
-        ("seed.x=1", "seed: must be a valid integer"),
+        ("seed.x=1", "command line, 'seed.x=1': seed: must be a valid integer"),
+        ("seed=3\nfoo: 4", "an override sets one key"),
         ("estimator.name=dense ", ""),
     ],
 )
@@ -213,7 +224,34 @@ def test_overrides_are_checked_like_files(tmp_path, override, expected):
     if expected:
         assert expected in problem(BASE, tmp_path, override)
     else:
-        assert parse_override(override).data == {"estimator": {"name": "dense"}}
+        assert parse_override(override)[1].data == {"estimator": {"name": "dense"}}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["seed=3", "seed=4"], ["train=3", "train.steps=4"], ["train.steps=4", "train=null"]],
+)
+def test_overrides_that_contradict_each_other_are_refused(tmp_path, overrides):
+    assert "cannot both be given" in problem(BASE, tmp_path, *overrides)
+
+
+def test_a_mistake_beside_an_override_is_not_blamed_on_it(tmp_path):
+    message = problem(BASE + "game:\n  candidatez: 3\n", tmp_path, "game.hidden_size=3")
+    assert message.startswith("bad.yaml:5:3: game.candidatez")
+
+
+def test_files_from_an_editor_with_a_byte_order_mark_and_dos_line_ends_are_read(tmp_path):
+    path = tmp_path / "dos.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + BASE.replace("\n", "\r\n").encode())
+    assert load(path, []).data["task"] == "signal_game"
+
+
+def test_files_that_extend_each_other_without_end_are_refused(tmp_path):
+    for i in range(50):
+        (tmp_path / f"{i}.yaml").write_text(f"extends: {i + 1}.yaml\n")
+    (tmp_path / "50.yaml").write_text(BASE)
+    with pytest.raises(ConfigurationError, match="more than 32 files"):
+        load(tmp_path / "0.yaml", [])
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -236,6 +274,6 @@ def test_the_digest_covers_what_decides_the_results(tmp_path):
     def digest(*overrides, content="c"):
         return load(path, list(overrides)).digest(content)
 
-    assert digest() == digest("seed=9", "experiment=e", "data.path=y", "tracking.project=p")
+    assert digest() == digest("seed=9", "experiment=e", "data.path=y", "tracking.project=p", "train.checkpoint_every=3")
     different = {digest(), digest("train.steps=1"), digest("data.normalise=true"), digest(content="d")}
     assert len(different | {digest("estimator.name=sparsemax"), digest("device=cuda")}) == 6

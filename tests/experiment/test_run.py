@@ -16,6 +16,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from games.signal_game import _fixed_generator
 from latent.cli import app
 from latent.experiment import checkpoint, files, runner, training
 from latent.experiment.configuration import load
@@ -96,7 +97,7 @@ def test_a_run_leaves_its_files_and_its_metrics(tiny, tmp_path):
     for name in ("train/loss", "train/success_rate", "train/decoder_calls", "train/entropy", "grad_norm/sender"):
         assert name in summary
     assert yaml.safe_load((directory / "config.yaml").read_text())["game"]["vocabulary_size"] == 12
-    assert "torch" in json.loads((directory / "env.json").read_text())["packages"]
+    assert "torch" in json.loads((directory / "env.json").read_text())[0]["packages"]
     steps = [row["step"] for row in rows(directory)]
     assert steps == sorted({*range(7, 61, 7), 25, 50, 60})
     assert [row["step"] for row in rows(directory) if "val/loss" in row] == [25, 50, 60]
@@ -198,7 +199,7 @@ def test_killed_at_random_moments_is_bit_identical(tiny, tmp_path, latent_comman
     command += ["estimator.name=score_function", "estimator.baseline=moving_average"]
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True, cwd=ROOT)
     out = tmp_path / "killed"
-    for step in sorted(random.Random().sample(range(1, 2700), 4)):
+    for step in sorted(random.Random(0).sample(range(1, 2700), 4)):
         with subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
             assert process.stderr.readline().startswith("run directory:")
             while process.poll() is None and (len(rows(run_directory(out))) if started(out) else 0) * 3 < step:
@@ -233,6 +234,54 @@ def test_two_processes_never_share_a_directory(tiny, tmp_path):
         result = call(tiny, "--out", tmp_path)
     assert result.exit_code == 1
     assert "is in use" in result.stderr
+
+
+def test_batches_and_estimator_noise_are_independent_streams(tiny, tmp_path):
+    run = training.Training(prepare(load(tiny, []), tmp_path))
+    left, right = (torch.rand(1000, generator=run.generators[name]) for name in ("batches", "estimator"))
+    fixed = torch.rand(1000, generator=_fixed_generator("test games"))
+    for a, b in ((left, right), (left, fixed), (right, fixed)):
+        assert not torch.isin(a, b).any()
+
+
+class PlantedGradient(torch.autograd.Function):
+    """The identity, with a gradient that is not a number."""
+
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * torch.nan
+
+
+def test_a_finite_loss_with_a_gradient_that_is_not_stops_before_the_parameters_are_lost(tiny, tmp_path, monkeypatch):
+    from games import SignalGame
+
+    forward = SignalGame.forward
+    steps = iter(range(1, 100))
+
+    def planted(*arguments):
+        objective, metrics = forward(*arguments)
+        return (PlantedGradient.apply(objective) if next(steps) == 15 else objective), metrics
+
+    monkeypatch.setattr(SignalGame, "forward", planted)
+    result = call(tiny, "--out", tmp_path, "train.checkpoint_every=5")
+    assert result.exit_code == 1
+    assert "training diverged in step 15: the norm of the gradient is nan" in result.stderr
+    state = torch.load(run_directory(tmp_path) / "checkpoint.pt", weights_only=True)["state"]["training"]
+    assert state["step"] == 14
+    assert all(torch.isfinite(tensor).all() for tensor in state["objective"].values())
+
+
+@pytest.mark.parametrize("estimator", ["dense", "sparsemax"])
+def test_parameters_that_explode_in_the_last_step_do_not_make_a_finished_run(tiny, tmp_path, estimator):
+    result = call(tiny, "--out", tmp_path, "train.learning_rate=1e38", "train.steps=1", f"estimator.name={estimator}")
+    assert result.exit_code == 1
+    assert "failed" in result.stderr
+    assert "A lower train.learning_rate may help" in result.stderr
+    assert not (run_directory(tmp_path) / "done.json").exists()
 
 
 @pytest.mark.parametrize("where", ["objective", "scores"])
@@ -323,6 +372,10 @@ WRONG = {
     "override without =": (["train.steps"], 2, "an override is written KEY=VALUE"),
     "missing npz": (["data.name=features", "data.path=none.npz"], 2, "none.npz is missing"),
     "no path": (["data.name=features"], 2, "data.path is missing"),
+    "negative seed of the data": (["data.seed=-1"], 2, "data.seed: must be at least 0"),
+    "more threads than any machine has": (["threads=100000"], 2, "threads: must be less than or equal to 1024"),
+    "a vocabulary that fits no memory": (["game.vocabulary_size=1000000000000"], 2, "game cannot be built as configured"),
+    "no home": (["data.name=features", "data.path=~nobody-of-that-name/a"], 2, "names no file"),
     "negative seed": (["seed=-1"], 2, "seed: must be greater than or equal to 0"),
     "unwritable directory": (["--out", "/proc/nowhere"], 1, "cannot write to /proc/nowhere"),
     "file as directory": (["--out", str(ROOT / "setup.cfg")], 1, "cannot write to"),
@@ -405,6 +458,29 @@ def test_a_truncated_checkpoint(tiny, tmp_path, monkeypatch, size):
     assert call(tiny, "--out", tmp_path, "--force").exit_code == 0
 
 
+@pytest.mark.parametrize("content", ["", "[1]", "{}", "3", '{"run": 1'])
+def test_a_damaged_summary(tiny, tmp_path, content):
+    call(tiny, "--out", tmp_path)
+    (run_directory(tmp_path) / "done.json").write_text(content)
+    result = call(tiny, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "done.json is damaged" in result.stderr
+    assert call(tiny, "--out", tmp_path, "--force").exit_code == 0
+
+
+def test_a_kill_while_writing_leaves_nothing_for_ever(tiny, tmp_path, monkeypatch):
+    directory = interrupted(tiny, tmp_path, monkeypatch)
+    (directory / ".checkpoint.pt.partial").write_bytes(b"half")  # what a kill leaves
+    assert call(tiny, "--out", tmp_path).exit_code == 0
+    assert {file.name for file in directory.iterdir()} - {".lock"} == FILES
+
+
+def test_files_can_be_read_by_others_as_the_umask_says(tiny, tmp_path):
+    call(tiny, "--out", tmp_path)
+    modes = {file.stat().st_mode & 0o777 for file in run_directory(tmp_path).iterdir() if file.name in FILES}
+    assert len(modes) == 1
+
+
 def test_a_checkpoint_of_another_configuration(tiny, tmp_path, monkeypatch):
     directory = interrupted(tiny, tmp_path, monkeypatch)
     call(tiny, "--out", tmp_path / "other", "game.hidden_size=9")
@@ -468,6 +544,29 @@ def test_a_full_disk_leaves_no_half_written_file(tiny, tmp_path, monkeypatch, af
         checkpoint.load(directory / "checkpoint.pt", f"tiny/{directory.name}")
     assert call(tiny, "--out", out).exit_code == 0
     assert_same_run(run_directory(tmp_path / "whole"), directory)
+
+
+def test_a_file_that_may_not_grow(tiny, tmp_path, latent_command):
+    """A limit of the operating system on the size of files, as a quota is: writing fails in the middle of a file."""
+    command = [*latent_command, "run", str(tiny), "--out", str(tmp_path)]
+    limit = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *command]
+    result = subprocess.run(limit, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert "File too large" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert {file.name for file in run_directory(tmp_path).iterdir()} <= {
+        "config.yaml",
+        "env.json",
+        "error.txt",
+        ".lock",
+        "metrics.jsonl",
+    }
+    assert subprocess.run(command, capture_output=True, cwd=ROOT).returncode == 0
+
+
+def test_line_100_is_shown_as_a_number(tiny, tmp_path):
+    tiny.write_text("#\n" * 99 + "stepz: 1\n" + tiny.read_text())
+    assert ":100:1: stepz" in call(tiny, "--out", tmp_path).stderr.replace("\n", "")
 
 
 def test_list_shows_every_part_with_its_options():

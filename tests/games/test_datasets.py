@@ -63,6 +63,8 @@ def test_concepts_with_one_training_image_cannot_be_divided():
     data = FeatureSet.from_arrays(np.eye(4), np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), "four")
     with pytest.raises(OptionError, match="single training image"):
         data.with_validation(0.1)
+    with pytest.raises(OptionError, match="without any training image"):
+        synthetic().with_validation(0.99)
 
 
 def test_features_reads_what_was_saved(tmp_path):
@@ -91,8 +93,25 @@ def test_the_same_content_has_the_same_fingerprint(tmp_path):
         ({"split": np.full(12, 7)}, "only the integers"),
         ({"split": np.full(12, 0.5)}, "only the integers"),
         ({"labels": np.array([{}] * 12, dtype=object)}, "cannot be read"),
+        ({"features": np.full((12, 5), 1e39)}, "NaN or infinite values in 12 rows"),
+        ({"labels": np.full(12, np.nan)}, "labels must be integers or names"),
+        ({"labels": np.zeros(12, dtype=int)}, "at least 2 concepts in every split, train has 1"),
+        ({"split": np.zeros(12, dtype=int)}, "at least 2 concepts in every split, test has 0"),
     ],
-    ids=["no labels", "NaN", "vector", "text", "short labels", "unknown split", "fractional split", "objects"],
+    ids=[
+        "no labels",
+        "NaN",
+        "vector",
+        "text",
+        "short labels",
+        "unknown split",
+        "fractional split",
+        "objects",
+        "too large",
+        "NaN labels",
+        "one concept",
+        "no test images",
+    ],
 )
 def test_wrong_arrays_are_refused(tmp_path, changes, message):
     with pytest.raises(OptionError, match=message) as caught:
@@ -159,7 +178,7 @@ def test_a_pickle_that_tries_to_run_code_is_refused_before_it_does(tmp_path):
 def test_wrong_original_files_are_refused(tmp_path):
     with pytest.raises(OptionError, match="8 names"):
         egg_signal_game(path=write_egg(tmp_path / "a", rows=9))
-    with pytest.raises(OptionError, match="not a vector of names"):
+    with pytest.raises(OptionError, match="something else than names"):
         egg_signal_game(path=write_egg(tmp_path / "b", {"a": 1}))
     with pytest.raises(OptionError, match="missing"):
         egg_signal_game(path=str(tmp_path / "none"))
@@ -171,7 +190,8 @@ def test_wrong_original_files_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "option"), [({"concepts": 1}, "concepts"), ({"images": 3}, "images"), ({"noise": -1.0}, "noise")]
+    ("options", "option"),
+    [({"concepts": 1}, "concepts"), ({"images": 3}, "images"), ({"noise": -1.0}, "noise"), ({"seed": -1}, "seed")],
 )
 def test_synthetic_options_out_of_range_are_refused_by_name(options, option):
     with pytest.raises(OptionError) as caught:

@@ -117,6 +117,17 @@ def test_evaluation_is_by_the_most_likely_message_and_exact_in_expectation():
         assert metrics["decoder_calls"] == pytest.approx(calls)
 
 
+def test_the_evaluated_loss_is_the_expectation_of_what_is_trained():
+    """Under a zero-one reward: minus the probability that the receiver's sampled choice is the target."""
+    task, estimator = game(reward="zero_one").double(), estimators.build("score_function")
+    games = task.fixed_games["val"]
+    q = task.sender(task.features[games.target_image]).softmax(1)
+    embedded = task.receiver.embed(task.features[games.images])
+    p = torch.einsum("kh,bch->bkc", task.receiver.messages.weight, embedded).softmax(2)
+    expected = -(q * p[torch.arange(40), :, games.target]).sum(1).mean()
+    assert task.evaluate("val", estimator)["loss"] == pytest.approx(float(expected.detach()), rel=1e-12)
+
+
 def test_evaluation_in_chunks_is_the_same(monkeypatch):
     task, estimator = game(), estimators.build("sparsemax")
     whole = task.evaluate("test", estimator)

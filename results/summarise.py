@@ -1,0 +1,66 @@
+"""Table of the finished runs of an experiment: mean and sample standard deviation over seeds, and runs.csv with every run.
+
+python results/summarise.py results/signal_game > table.md
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+COLUMNS = {
+    "test/success_rate": ("test success, most likely message", 100, "{:.2f}"),
+    "test/expected_success_rate": ("test success, expected", 100, "{:.2f}"),
+    "test/decoder_calls": ("decoder calls per example, at the end", 1, "{:.2f}"),
+    "total_decoder_calls": ("rows decoded in training", 1, "{:,.0f}"),
+    "test/messages_in_use": ("messages in use", 1, "{:.0f}"),
+}
+
+
+def label(configuration: dict[str, Any]) -> str:
+    """An estimator with those of its options that are not numbers at their defaults."""
+    options = [str(value) for key, value in configuration["estimator"].items() if key in ("baseline", "straight_through")]
+    kept = [option.replace("True", "straight-through") for option in options if option not in ("none", "False")]
+    return ", ".join([configuration["estimator"]["name"], *kept])
+
+
+def main(folder: Path) -> None:
+    """Write runs.csv and print the table."""
+    runs = []
+    for done in sorted(folder.glob("runs/*/done.json")):
+        configuration = yaml.safe_load((done.parent / "config.yaml").read_text())
+        keys = {
+            "estimator": label(configuration),
+            "seed": configuration["seed"],
+            "learning_rate": configuration["train"]["learning_rate"],
+            "entropy_coefficient": configuration["game"]["entropy_coefficient"],
+        }
+        runs.append(keys | {k: v for k, v in json.loads(done.read_text()).items() if k not in ("run", "task", *keys)})
+    with (folder / "runs.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, runs[0])
+        writer.writeheader()
+        writer.writerows(runs)
+    groups = defaultdict(list)
+    for run in runs:
+        groups[run["estimator"], run["learning_rate"], run["entropy_coefficient"]].append(run)
+    headings = [heading for heading, _, _ in COLUMNS.values()]
+    print("| estimator | learning rate | entropy coefficient | seeds |", " | ".join(headings), "|")
+    print("|---|---|---|---|" + "---|" * len(headings))
+    for (estimator, rate, coefficient), members in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        cells = [estimator, f"{rate:g}", f"{coefficient:g}", str(len(members))]
+        for key, (_, scale, form) in COLUMNS.items():
+            values = [scale * member[key] for member in members]
+            spread = f" ± {form.format(statistics.stdev(values))}" if len(values) > 1 else ""
+            cells.append(form.format(statistics.mean(values)) + spread)
+        print("|", " | ".join(cells), "|")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

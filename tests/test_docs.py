@@ -1,0 +1,46 @@
+"""The code in the README and in the docs runs."""
+
+import re
+import shutil
+
+import pytest
+import torch
+
+from estimators import Estimator, LatentLinear
+from latent.experiment.configuration import load
+from tests.conftest import ROOT
+
+
+def blocks(file, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/contract.md"])
+def test_the_plain_pytorch_example_runs(file, capsys):
+    names: dict = {}
+    exec(blocks(file, "python")[0], names)
+    assert names["scores"].grad.abs().sum() > 0
+    assert names["table"].weight.grad.abs().sum() > 0
+    assert "tensor(" in capsys.readouterr().out
+
+
+def test_the_example_of_a_new_estimator_is_one():
+    names: dict = {}
+    exec(blocks("docs/adding_an_estimator.md", "python")[0], names)
+    estimator = names["StraightThrough"]()
+    assert isinstance(estimator, Estimator)
+    scores = torch.randn(3, 5, requires_grad=True)
+    table = LatentLinear(5, 2)
+    estimate = estimator(scores, lambda latents: table(latents).square().sum(1))
+    estimate.surrogate.sum().backward()
+    assert scores.grad.abs().sum() > 0
+    assert estimate.decoder_calls.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/configuration.md"])
+def test_the_example_configuration_is_the_one_in_the_repository(file, tmp_path):
+    example = blocks(file, "yaml")[0]
+    name = re.match(r"# (configs/\S+)\n", example).group(1)
+    shutil.copy((ROOT / name).with_name("base.yaml"), tmp_path)
+    (tmp_path / "example.yaml").write_text(example)
+    assert load(tmp_path / "example.yaml", []).data == load(ROOT / name, []).data

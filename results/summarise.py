@@ -42,7 +42,8 @@ def main(folder: Path) -> None:
             "learning_rate": configuration["train"]["learning_rate"],
             "entropy_coefficient": configuration["game"]["entropy_coefficient"],
         }
-        runs.append(keys | {k: v for k, v in json.loads(done.read_text()).items() if k not in ("run", "task", *keys)})
+        summary = json.loads(done.read_text())
+        runs.append(keys | {key: summary[key] for key in ("step", "val/success_rate", *COLUMNS)})
     with (folder / "runs.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, runs[0])
         writer.writeheader()

@@ -210,7 +210,7 @@ class Estimator(nn.Module, ABC):
     """Whether the expected gradient is the exact one, for the parameters of q and of the loss. Proved by tests."""
 
     samples_states: ClassVar[bool] = False
-    """Whether the pairs in the expectation are independent exact samples of q, as a reward for actions taken requires."""
+    """Whether the pairs in the expectation are independent exact samples of q, as the messages of a game that is played are."""
 
     @abstractmethod
     def probabilities(self, scores: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ from torch import Tensor
 from estimators.base import Estimate, Estimator, Latents, OptionError, Proposal, as_scores
 from estimators.draws import Draws
 
+SMALLEST_EXCESS = 1e-6
+"""Closest that alpha may come to 1, where the arithmetic of the mapping still is precise."""
+
 
 @final
 class SparseMarginalization(Estimator):
@@ -38,8 +41,9 @@ class SparseMarginalization(Estimator):
 
     def __init__(self, *, alpha: float = 2.0) -> None:
         super().__init__()
-        if not 1 < alpha <= 2:
-            raise OptionError("alpha", f"must lie in (1, 2], got {alpha}; softmax (alpha = 1) is the estimator 'dense'")
+        if not 1 + SMALLEST_EXCESS <= alpha <= 2:
+            limits = f"must lie in (1, 2], and not within {SMALLEST_EXCESS:g} of 1"
+            raise OptionError("alpha", f"{limits}, got {alpha}; softmax (alpha = 1) is the estimator 'dense'")
         self.alpha = alpha
 
     def probabilities(self, scores: Tensor) -> Tensor:
@@ -48,8 +52,12 @@ class SparseMarginalization(Estimator):
         # neither q nor a gradient, and keeps the -inf of masked states out.
         scores = (scores - scores.detach().amax(-1, keepdim=True)).clamp(min=-2 / (self.alpha - 1))
         exact = {2.0: entmax.sparsemax, 1.5: entmax.entmax15}.get(self.alpha)
-        q: Tensor = exact(scores, dim=-1) if exact else entmax.entmax_bisect(scores, self.alpha, dim=-1)
-        return q
+        if exact:
+            q: Tensor = exact(scores, dim=-1)
+            return q
+        # A power of 1 / (alpha - 1): in single precision it would be noise where alpha is near 1.
+        q = entmax.entmax_bisect(scores.double(), self.alpha, dim=-1)
+        return q.to(scores.dtype)
 
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         q = self.probabilities(scores)

@@ -66,8 +66,8 @@ class SignalGame(nn.Module):
         vocabulary_size: number of messages, K.
         candidates: images that the receiver sees, the target among them.
         entropy_coefficient: weight of the entropy bonus, per nat; it decides how many messages come into use.
-        reward: ``log_likelihood`` of the target; or ``zero_one``, 1 if a candidate sampled by the receiver is the target,
-            which needs an estimator that samples messages.
+        reward: ``log_likelihood`` of the target; or ``zero_one``, 1 if a candidate sampled by the receiver is the target:
+            the reward of a game that is played, for estimators that sample messages.
         sender: ``mlp`` (Linear, ReLU, Linear) or ``published`` (one scalar function on every coordinate, temperature 10).
         hidden_size: size of the sender's hidden layer and of the receiver's embeddings.
         validation_fraction: share of each concept's training images kept for validation, at least one image, where the
@@ -139,7 +139,10 @@ class SignalGame(nn.Module):
             OptionError: if the reward is for a sampled action, and the estimator does not sample messages.
         """
         if self.reward == "zero_one" and not estimator.samples_states:
-            raise OptionError("reward", "zero_one needs an estimator that samples messages, such as score_function")
+            raise OptionError(
+                "reward",
+                "zero_one is the reward of a game that is played: it needs an estimator that samples messages, score_function",
+            )
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Games:
         """A batch of training games."""
@@ -180,7 +183,7 @@ class SignalGame(nn.Module):
         """
         games = self.fixed_games[split]
         chunk = max(1, MOST_SCORES_AT_ONCE // (self.vocabulary_size * self.candidates))
-        generator = torch.Generator(self.features.device).manual_seed(0)
+        generator = torch.Generator(self.features.device).manual_seed(derived_seed("evaluation", split))
         parts = [
             self._evaluate(Games(*part).to(self.features.device), estimator, generator)
             for part in zip(*(field.split(chunk) for field in games), strict=True)

@@ -48,7 +48,8 @@ class FeatureSet:
             raise ValueError(f"features hold NaN or infinite values in {len(rows)} rows, the first is row {rows[0]}")
         if labels.dtype.kind not in "iuUS":
             raise ValueError(f"labels must be integers or names, got {labels.dtype}")
-        for name in ("train", "test"):
+        marked = [name for name, code in SPLITS.items() if name != "validation" or code in split]
+        for name in marked:
             concepts = len(np.unique(labels[split == SPLITS[name]]))
             if concepts < 2:
                 raise ValueError(f"a game needs images of at least 2 concepts in every split, {name} has {concepts}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 
 from estimators import OptionError
@@ -18,6 +20,8 @@ def features(*, path: str, normalise: bool = False) -> FeatureSet:
     """
     file = existing_file(path)
     try:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no .npz archive; numpy.savez makes one")
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [name for name in ("features", "labels", "split") if name not in archive]
             if missing:

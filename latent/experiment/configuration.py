@@ -52,7 +52,7 @@ class Common(BaseModel):
 
     experiment: str = Field(
         "default",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name of the folder that groups runs to compare.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the parameters, the training games and the estimator.")

@@ -67,7 +67,7 @@ def prepare(configuration: Configuration, out: Path) -> Experiment:
             return part(*arguments, **options)
         except OptionError as error:
             raise configuration.error(block, error) from error
-        except (RuntimeError, MemoryError, OverflowError) as error:  # sizes that no machine has
+        except (RuntimeError, MemoryError, OverflowError, ValueError) as error:  # sizes that no machine has
             reason = (str(error) or type(error).__name__).splitlines()[0]
             mark = configuration.source.mark((block,))
             raise ConfigurationError.at(mark, f"{block} cannot be built as configured: {reason[:200]}") from error

@@ -16,7 +16,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     A kill may leave ``.<name>.partial``. The caller sees to it that nobody else writes ``path`` meanwhile.
 
     Raises:
-        OSError: if the file cannot be written; ``path`` then still is what it was.
+        OSError: if the file cannot be written; ``path`` then is whole all the same, as it was or as it was to be.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -118,8 +118,10 @@ class _Run:
         try:
             self.training.train_step()
         except Diverged as error:
-            self._save(log)
-            raise RunError(f"{error}. {advice}; the state before that step is in {self.directory.checkpoint}") from error
+            if self.training.is_finite():
+                self._save(log)
+                advice += f"; the state before that step is in {self.directory.checkpoint}"
+            raise RunError(f"{error}. {advice}") from error
         step = self.training.step
         last = step == self.settings["steps"]
         due = {name: last or step % self.settings[f"{name}_every"] == 0 for name in ("log", "evaluate", "checkpoint")}
@@ -144,6 +146,8 @@ class _Run:
         return time.monotonic() - self.begun
 
     def _save(self, log: MetricsLog) -> None:
+        if not self.training.is_finite():
+            raise RunError(f"the parameters are not finite after step {self.training.step}; this is not saved")
         state = {"training": self.training.state(), "metrics_size": log.sync(), "seconds": self._seconds()}
         checkpoint.save(self.directory.checkpoint, self.experiment.identity, state)
 

@@ -44,6 +44,7 @@ class WandbSink:
 
     def __init__(self, configuration: dict[str, Any], directory: Path, identity: str, rows: list[dict[str, Any]]) -> None:
         self.run: Any = None
+        self.first_step = 0
         tracking = configuration["tracking"]
         mode: Any = tracking["wandb"] or os.environ.get("WANDB_MODE")
         if mode == "disabled":
@@ -76,7 +77,8 @@ class WandbSink:
                 "settings": settings,
             }
             try:
-                self.run = wandb.init(mode=mode, resume="allow" if mode == "online" else None, **arguments)
+                # without resume, a run of the same id on the server is replaced: this one starts anew
+                self.run = wandb.init(mode=mode, resume="allow" if rows and mode == "online" else None, **arguments)
             except Exception as error:
                 if mode != "online":
                     raise
@@ -85,6 +87,7 @@ class WandbSink:
                 self.run = wandb.init(mode="offline", **arguments)
             self.run.define_metric(X_AXIS)
             self.run.define_metric("*", step_metric=X_AXIS)
+            self.first_step = int(self.run.step)  # what an online run goes on from; asking later would wait for an answer
         except Exception as error:
             self._fail(error)
         for row in rows:
@@ -96,7 +99,7 @@ class WandbSink:
 
     def log(self, row: dict[str, Any]) -> None:
         """Send one row of metrics; rows that a resumed online run has already are passed over."""
-        if self.run is None or row["step"] < self.run.step:
+        if self.run is None or row["step"] < self.first_step:
             return
         try:
             self.run.log(row, step=row["step"])

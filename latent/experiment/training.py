@@ -90,6 +90,10 @@ class Training:
             raise Diverged(f"the evaluation on {split} after step {self.step} failed: {error}") from error
         return {f"{split}/{name}": value for name, value in metrics.items()}
 
+    def is_finite(self) -> bool:
+        """Whether every parameter is; an update can overflow though its gradient does not."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.objective.parameters())
+
     def state(self) -> dict[str, Any]:
         """All that decides how training goes on, as tensors and plain values."""
         return {

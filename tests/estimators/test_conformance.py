@@ -242,6 +242,7 @@ def test_every_estimator_declares_what_it_is(estimator):
         ("gumbel_softmax", {"update_every": 0}, "update_every"),
         ("entmax", {"alpha": 1.0}, "alpha"),
         ("entmax", {"alpha": 2.1}, "alpha"),
+        ("entmax", {"alpha": 1.0000001}, "alpha"),
         ("sparse_max", {}, "name"),
     ],
 )

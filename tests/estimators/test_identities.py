@@ -54,6 +54,17 @@ def test_entmax_near_one_approaches_softmax():
     torch.testing.assert_close(q, scores.softmax(1), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("alpha", [1.000001, 1.00001, 1.001])
+def test_entmax_near_one_is_precise_in_single_precision(alpha):
+    scores = torch.randn(5, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weight = torch.arange(8.0)
+    q = estimators.build("entmax", alpha=alpha).probabilities(scores)
+    torch.testing.assert_close(q, scores.softmax(1), rtol=0, atol=2e-3)
+    (found,) = torch.autograd.grad((q @ weight).sum(), scores)
+    (expected,) = torch.autograd.grad((scores.softmax(1) @ weight).sum(), scores)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-2)
+
+
 @pytest.mark.parametrize("name", ["sparsemax", "entmax"])
 def test_gradcheck_through_sparse_probabilities(name):
     scores = torch.tensor([[0.1, 0.45, -0.3, 0.2], [2.0, 0.1, -1.0, 1.6]], dtype=F64, requires_grad=True)

@@ -284,6 +284,14 @@ def test_parameters_that_explode_in_the_last_step_do_not_make_a_finished_run(tin
     assert not (run_directory(tmp_path) / "done.json").exists()
 
 
+def test_an_update_that_overflows_does_not_replace_a_sound_checkpoint(tiny, tmp_path):
+    for every in (1, 100):
+        result = call(tiny, "--out", tmp_path / str(every), "train.learning_rate=1e300", f"train.checkpoint_every={every}")
+        assert result.exit_code == 1
+        assert "checkpoint.pt" not in {file.name for file in run_directory(tmp_path / str(every)).iterdir()}
+        assert "is in " not in result.stderr
+
+
 @pytest.mark.parametrize("where", ["objective", "scores"])
 def test_divergence_stops_the_run_with_the_last_good_state(tiny, tmp_path, monkeypatch, where):
     from games import SignalGame
@@ -293,7 +301,7 @@ def test_divergence_stops_the_run_with_the_last_good_state(tiny, tmp_path, monke
     def diverging(self, games, estimator, generator=None):
         diverging.step += 1
         if diverging.step > 33 and where == "scores":
-            self.sender.layers[2].bias.data[0] = torch.nan
+            self.sender.register_forward_hook(lambda module, arguments, scores: scores * torch.nan)
         objective, metrics = forward(self, games, estimator, generator)
         return (objective * torch.inf if diverging.step > 33 else objective), metrics
 
@@ -367,12 +375,14 @@ WRONG = {
         2,
         "estimator.samples: must be at least 2",
     ),
-    "zero-one reward without samples": (["game.reward=zero_one"], 2, "needs an estimator that samples"),
+    "zero-one reward without samples": (["game.reward=zero_one"], 2, "it needs an estimator that samples"),
     "no CUDA": (["device=cuda"], 2, "device: cuda cannot be used here"),
     "override without =": (["train.steps"], 2, "an override is written KEY=VALUE"),
     "missing npz": (["data.name=features", "data.path=none.npz"], 2, "none.npz is missing"),
     "no path": (["data.name=features"], 2, "data.path is missing"),
     "negative seed of the data": (["data.seed=-1"], 2, "data.seed: must be at least 0"),
+    "more data than fits any memory": (["data.concepts=100000000000000000"], 2, "data cannot be built as configured"),
+    "a name too long for a file": ([f"experiment={'x' * 300}"], 2, "experiment: Name of the folder"),
     "more threads than any machine has": (["threads=100000"], 2, "threads: must be less than or equal to 1024"),
     "a vocabulary that fits no memory": (["game.vocabulary_size=1000000000000"], 2, "game cannot be built as configured"),
     "no home": (["data.name=features", "data.path=~nobody-of-that-name/a"], 2, "names no file"),

@@ -6,9 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
+import wandb
 
+from latent.experiment.tracking import WandbSink
 from tests.conftest import ROOT
 
 WANDB = Path(sys.executable).with_name("wandb")
@@ -92,6 +95,47 @@ def test_the_configuration_wins_over_the_environment(tiny, tmp_path, latent_comm
     result = run(latent_command, tiny, tmp_path, "tracking.wandb=disabled", WANDB_MODE="offline")
     assert result.returncode == 0, result.stderr
     assert not offline_files(tmp_path)
+
+
+def test_a_run_whose_service_dies_goes_on(tmp_path, monkeypatch, caplog):
+    """Whatever W&B raises, and wherever: rows that follow are dropped, and a warning says why, once."""
+
+    class Dead:
+        step = 0
+
+        def define_metric(self, *arguments, **options):
+            return None
+
+        def log(self, *arguments, **options):
+            raise ConnectionError("the service is gone")
+
+        finish = log
+
+    monkeypatch.setattr(wandb, "init", lambda **options: Dead())
+    configuration = {
+        "tracking": {"wandb": "offline", "project": "p", "entity": None, "tags": []},
+        **{"task": "t", "seed": 0, "estimator": {"name": "e"}, "data": {"name": "d"}},
+    }
+    sink = WandbSink(configuration, tmp_path, "experiment/e-s0-00000000", [{"step": 1}])
+    sink.log({"step": 2})
+    sink.close({}, 0)
+    assert [record.message for record in caplog.records].count(
+        "Weights & Biases failed (the service is gone); training goes on without it"
+    ) == 1
+
+
+@pytest.mark.parametrize(("rows", "resume"), [([], None), ([{"step": 1}], "allow")])
+def test_only_a_run_that_goes_on_resumes_online(tmp_path, monkeypatch, rows, resume):
+    """A forced run starts anew: rows of the run that it replaces must not be taken for its own."""
+    options: dict = {}
+    monkeypatch.setattr(wandb, "init", lambda **given: options.update(given) or MagicMock(step=1))
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    configuration = {
+        "tracking": {"wandb": "online", "project": "p", "entity": None, "tags": []},
+        **{"task": "t", "seed": 0, "estimator": {"name": "e"}, "data": {"name": "d"}},
+    }
+    WandbSink(configuration, tmp_path, "experiment/e-s0-00000000", rows)
+    assert options["resume"] == resume
 
 
 def test_a_failure_of_the_sink_is_a_warning(tiny, tmp_path, latent_command):

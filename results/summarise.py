@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def label(configuration: dict[str, Any]) -> str:
-    """An estimator with those of its options that are not numbers at their defaults."""
+    """An estimator, with its baseline or 'straight-through' where it has that option."""
     options = [str(value) for key, value in configuration["estimator"].items() if key in ("baseline", "straight_through")]
     kept = [option.replace("True", "straight-through") for option in options if option not in ("none", "False")]
     return ", ".join([configuration["estimator"]["name"], *kept])

@@ -107,18 +107,17 @@ class FeatureSet:
         return FeatureSet(self.features, self.labels, split, self.source)
 
 
-def existing_file(path: str, option: str = "path") -> Path:
-    """``path``, once it is known to be a readable file.
+def existing_file(path: str) -> Path:
+    """The file that a data set's option ``path`` names.
 
     Raises:
-        OptionError: if it is not.
+        OptionError: if there is no such file.
     """
     try:
         file = Path(path).expanduser().absolute()
-        if not file.is_file():
-            raise OptionError(option, f"{file} is {'not a file' if file.exists() else 'missing'}")
+        there, is_file = file.exists(), file.is_file()
     except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, OptionError):
-            raise
-        raise OptionError(option, f"{path!r} names no file: {error}") from error
+        raise OptionError("path", f"{path!r} names no file: {error}") from error
+    if not is_file:
+        raise OptionError("path", f"{file} is {'not a file' if there else 'missing'}")
     return file

@@ -156,9 +156,7 @@ def _chosen(source: Source, path: tuple[str, ...], available: Any, kind: str) ->
         example = f"{path[0]}: {{name: {next(iter(available))}}}"
         message = f"{path[0]} must be a block with a name, such as '{example}', got {_shown(block)}"
         raise ConfigurationError.at(source.mark(path[:1]), message)
-    value: Any = source.data
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
+    value = block.get(path[1]) if len(path) > 1 and block else block
     dotted = ".".join(path)
     if value is None:
         raise ConfigurationError.at(source.mark(path), f"{dotted} is missing; one of: {', '.join(available)}")

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 import docstring_parser
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -24,7 +24,6 @@ from games import SignalGame
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-@runtime_checkable
 class Task(Protocol):
     """What the runner asks of a task; a task is also an ``nn.Module``, made from a data set and its own options."""
 

@@ -81,8 +81,9 @@ class RunDirectory:
             before = json.loads(self.environments.read_text())
         except (OSError, ValueError):
             before = []
-        if environment() not in before:
-            write_json(self.environments, [*before, environment()])
+        present = environment()
+        if present not in before:
+            write_json(self.environments, [*before, present])
         for left in (self.error, *self.path.glob(".*.partial")):  # the latter by a kill
             left.unlink(missing_ok=True)
 

@@ -20,6 +20,8 @@ from latent.experiment.run_directory import RunDirectory, RunError
 from latent.experiment.tracking import WandbSink
 from latent.experiment.training import Diverged, Training
 
+ADVICE = "A lower train.learning_rate may help"
+
 
 class Interrupted(Exception):
     """The run was asked to stop; its checkpoint lets the same command go on."""
@@ -114,14 +116,14 @@ class _Run:
         Raises:
             RunError: if training diverges; the checkpoint then is of the last sound state.
         """
-        advice = "A lower train.learning_rate may help"
         try:
             self.training.train_step()
         except Diverged as error:
+            where = ""
             if self.training.is_finite():
                 self._save(log)
-                advice += f"; the state before that step is in {self.directory.checkpoint}"
-            raise RunError(f"{error}. {advice}") from error
+                where = f"; the state before that step is in {self.directory.checkpoint}"
+            raise RunError(f"{error}. {ADVICE}{where}") from error
         step = self.training.step
         last = step == self.settings["steps"]
         due = {name: last or step % self.settings[f"{name}_every"] == 0 for name in ("log", "evaluate", "checkpoint")}
@@ -135,7 +137,7 @@ class _Run:
                 row |= self.training.evaluate("val") if due["evaluate"] else {}
                 row |= self.training.evaluate("test") if last else {}
             except Diverged as error:
-                raise RunError(f"{error}. {advice}") from error
+                raise RunError(f"{error}. {ADVICE}") from error
             row["time/seconds"] = self._seconds()
             log.write(row)
         if due["checkpoint"]:
@@ -147,7 +149,7 @@ class _Run:
 
     def _save(self, log: MetricsLog) -> None:
         if not self.training.is_finite():
-            raise RunError(f"the parameters are not finite after step {self.training.step}; this is not saved")
+            raise RunError(f"the parameters are not finite after step {self.training.step}, which is not saved. {ADVICE}")
         state = {"training": self.training.state(), "metrics_size": log.sync(), "seconds": self._seconds()}
         checkpoint.save(self.directory.checkpoint, self.experiment.identity, state)
 

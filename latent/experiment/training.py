@@ -13,7 +13,7 @@ from latent.experiment.metrics import RunningMeans, gradient_norm
 
 
 class Diverged(Exception):
-    """The objective is no longer finite; the training's state is that before the step."""
+    """The objective, its gradient or an evaluation is not finite."""
 
 
 class Training:

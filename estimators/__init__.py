@@ -11,21 +11,49 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from estimators.base import Estimate, Estimator, Latents, LossFunction, OptionError, Proposal, as_scores
-from estimators.categorical import Categorical
+from estimators.arms import ARMS, disarm
+from estimators.base import Estimate, Estimator, OptionError, Proposal, expected_loss
+from estimators.binary_concrete import BinaryConcrete
+from estimators.bounded_sparse import BoundedSparse
 from estimators.dense import Dense
 from estimators.draws import Draws, RandomDraws, derived_seed, enumerate_outcomes
+from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax
+from estimators.latents import Latents, LossFunction
 from estimators.layers import LatentLinear, dot_products
+from estimators.reinmax import ReinMax
+from estimators.relax import Relax, rebar
 from estimators.score_function import ScoreFunction
+from estimators.spaces import SPACES, BitVector, Categorical, Space, as_scores
 from estimators.sparse import SparseMarginalization, entmax_marginalization, sparsemax
+from estimators.sparse_map import SparseMAP, budget_sparse_map, sparse_map
+from estimators.straight_through import StraightThrough
+from estimators.sum_and_sample import SumAndSample
+from estimators.top_k_sparsemax import TopKSparsemax
+from estimators.unordered_set import UnorderedSet
+from estimators.vimco import VIMCO
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
-    "score_function": ScoreFunction,
-    "gumbel_softmax": GumbelSoftmax,
     "dense": Dense,
     "sparsemax": sparsemax,
     "entmax": entmax_marginalization,
+    "top_k_sparsemax": TopKSparsemax,
+    "bounded_sparse": BoundedSparse,
+    "sparse_map": sparse_map,
+    "budget_sparse_map": budget_sparse_map,
+    "score_function": ScoreFunction,
+    "sum_and_sample": SumAndSample,
+    "unordered_set": UnorderedSet,
+    "disarm": disarm,
+    "arms": ARMS,
+    "rebar": rebar,
+    "relax": Relax,
+    "vimco": VIMCO,
+    "straight_through": StraightThrough,
+    "reinmax": ReinMax,
+    "gumbel_softmax": GumbelSoftmax,
+    "gumbel_rao": GumbelRao,
+    "binary_concrete": BinaryConcrete,
 }
 
 
@@ -44,12 +72,19 @@ def build(name: str, **options: Any) -> Estimator:
 
 
 __all__ = [
+    "ARMS",
     "ESTIMATORS",
+    "SPACES",
+    "VIMCO",
+    "BinaryConcrete",
+    "BitVector",
+    "BoundedSparse",
     "Categorical",
     "Dense",
     "Draws",
     "Estimate",
     "Estimator",
+    "GumbelRao",
     "GumbelSoftmax",
     "LatentLinear",
     "Latents",
@@ -57,13 +92,26 @@ __all__ = [
     "OptionError",
     "Proposal",
     "RandomDraws",
+    "ReinMax",
+    "Relax",
     "ScoreFunction",
+    "Space",
+    "SparseMAP",
     "SparseMarginalization",
+    "StraightThrough",
+    "SumAndSample",
+    "TopKSparsemax",
+    "UnorderedSet",
     "as_scores",
+    "budget_sparse_map",
     "build",
     "derived_seed",
+    "disarm",
     "dot_products",
     "entmax_marginalization",
     "enumerate_outcomes",
+    "expected_loss",
+    "rebar",
+    "sparse_map",
     "sparsemax",
 ]

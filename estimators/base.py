@@ -8,15 +8,16 @@ estimator combines the losses into something to differentiate. The number of pai
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from estimators.draws import Draws, RandomDraws
+from estimators.latents import Latents, LossFunction
+from estimators.spaces import Categorical, Space
 
 
 class OptionError(ValueError):
@@ -29,116 +30,19 @@ class OptionError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Latents:
-    """``N`` (example, latent) pairs, sorted by example; what a loss function decodes.
-
-    Build one with :meth:`regular` (the same number of pairs for each example), :meth:`ragged` or :meth:`relaxed`.
-
-    Attributes:
-        row: ``[N]`` int64, the example of each pair, in increasing order.
-        index: ``[N]`` int64, the state of each pair where it is exactly one-hot and needs no gradient; else None.
-        batch_size: number of examples, ``B``.
-        states: number of states of the latent, ``K``.
-        dtype: floating-point type of :attr:`value`.
-        enumerates: whether the pairs are all ``K`` states of every example in their order, so that look-ups are views.
-    """
-
-    row: Tensor
-    index: Tensor | None
-    batch_size: int
-    states: int
-    dtype: torch.dtype
-    enumerates: bool = False
-    _relaxed: Tensor | None = None
-    _width: int | None = None
-
-    @classmethod
-    def regular(cls, index: Tensor, states: int, dtype: torch.dtype, enumerates: bool = False) -> Latents:
-        """Pairs from ``index`` ``[B, S]``: the ``S`` states of each example."""
-        batch_size, width = index.shape
-        row = torch.arange(batch_size, device=index.device).repeat_interleave(width)
-        return cls(row, index.reshape(-1), batch_size, states, dtype, enumerates, _width=width)
-
-    @classmethod
-    def ragged(cls, row: Tensor, index: Tensor, batch_size: int, states: int, dtype: torch.dtype) -> Latents:
-        """Pairs from ``row`` ``[N]`` (increasing) and ``index`` ``[N]``."""
-        return cls(row, index, batch_size, states, dtype)
-
-    @classmethod
-    def relaxed(cls, value: Tensor) -> Latents:
-        """One pair for each example, with a relaxed ``value`` ``[B, K]`` that carries the gradient."""
-        row = torch.arange(value.shape[0], device=value.device)
-        return cls(row, None, value.shape[0], value.shape[1], value.dtype, _relaxed=value, _width=1)
-
-    def __len__(self) -> int:
-        return self.row.shape[0]
-
-    @cached_property
-    def value(self) -> Tensor:
-        """``[N, K]``: the relaxed value, or the one-hot vectors of :attr:`index`, made when first asked for."""
-        if self._relaxed is not None:
-            return self._relaxed
-        assert self.index is not None
-        return nn.functional.one_hot(self.index, self.states).to(self.dtype)
-
-    @cached_property
-    def counts(self) -> Tensor:
-        """``[B]`` int64: pairs of each example."""
-        return torch.bincount(self.row, minlength=self.batch_size)
-
-    @cached_property
-    def width(self) -> int:
-        """``S``: the most pairs that any one example has."""
-        return self._width if self._width is not None else int(self.counts.max())
-
-    @cached_property
-    def _slot(self) -> Tensor:
-        """``[N]``: where each pair stands in the flattened padded batch."""
-        first = self.counts.cumsum(0) - self.counts
-        place = torch.arange(len(self), device=self.row.device) - first.index_select(0, self.row)
-        return self.row * self.width + place
-
-    @property
-    def _full(self) -> bool:
-        return len(self) == self.batch_size * self.width
-
-    def gather(self, x: Tensor) -> Tensor:
-        """``x[row]``: ``[B, ...]`` of the examples to ``[N, ...]`` of the pairs."""
-        return x if self._full and self.width == 1 else x.index_select(0, self.row)
-
-    def pad(self, x: Tensor) -> Tensor:
-        """``[N, ...]`` of the pairs to ``[B, S, ...]``, with zeros where an example has fewer than ``S`` pairs."""
-        shape = (self.batch_size, self.width, *x.shape[1:])
-        if self._full:
-            return x.reshape(shape)
-        padded = x.new_zeros(self.batch_size * self.width, *x.shape[1:])
-        return padded.index_copy(0, self._slot, x).reshape(shape)
-
-    def unpad(self, x: Tensor) -> Tensor:
-        """``[B, S, ...]`` back to ``[N, ...]``: the inverse of :meth:`pad`."""
-        flat = x.flatten(0, 1)
-        return flat if self._full else flat.index_select(0, self._slot)
-
-    def sum(self, x: Tensor) -> Tensor:
-        """``[N]`` of the pairs to ``[B]``: the sum over the pairs of each example, in a fixed order."""
-        return self.pad(x).sum(1)
-
-
-LossFunction = Callable[[Latents], Tensor]
-"""The losses ``[N]`` of ``N`` pairs, unreduced, without any term of q."""
-
-
-@dataclass(frozen=True, eq=False)
 class Proposal:
     """The pairs that an estimator wants decoded, and what it must remember to combine their losses.
 
     Attributes:
         latents: the pairs; ``len(proposal)`` is the cost.
-        weights: ``[N]``, the weight of each pair in the expectation. They sum to one over the pairs of an example, and carry
-            a gradient where the estimator differentiates them.
+        weights: ``[N]``, the weight of each pair in the expectation. Their sum over the pairs of an example is one, or is one
+            in expectation where the pairs are a sample weighted by its inverse inclusion probabilities. They carry a
+            gradient where the estimator differentiates them.
         entropy: ``[B]``, entropy of q in nats, differentiable.
         log_probability: ``[N]``, log q of each pair, differentiable; None where the estimator does not need it.
         context: what the task passed for a learned baseline, or None.
+        memory: other tensors that :meth:`Estimator.combine` needs.
+        metrics: ``[B]`` each, detached: what is worth logging of this proposal, by name.
     """
 
     latents: Latents
@@ -146,6 +50,8 @@ class Proposal:
     entropy: Tensor
     log_probability: Tensor | None = None
     context: Tensor | None = None
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -156,11 +62,12 @@ class Estimate(NamedTuple):
 
     Attributes:
         surrogate: ``[B]``, differentiate this; its value means nothing, so never log it as the loss.
-        value: ``[B]``, detached estimate of E_q[loss].
+        value: ``[B]``, detached estimate of E_q[loss], or of the estimator's own objective where that is another one.
         entropy: ``[B]``, differentiable entropy of q in nats.
         decoder_calls: ``[B]`` int64, pairs decoded for each example, counted from the proposal.
         weights: ``[N]``, detached weight of each pair in the expectation.
         auxiliary: ``[]``, loss of the estimator's own parameters, zero where it has none.
+        metrics: ``[B]`` each, detached: what the estimator has to report besides.
     """
 
     surrogate: Tensor
@@ -169,6 +76,7 @@ class Estimate(NamedTuple):
     decoder_calls: Tensor
     weights: Tensor
     auxiliary: Tensor
+    metrics: Mapping[str, Tensor]
 
     @classmethod
     def of(cls, proposal: Proposal, surrogate: Tensor, value: Tensor, auxiliary: Tensor | None = None) -> Estimate:
@@ -180,23 +88,17 @@ class Estimate(NamedTuple):
             decoder_calls=proposal.latents.counts,
             weights=proposal.weights.detach(),
             auxiliary=surrogate.new_zeros(()) if auxiliary is None else auxiliary,
+            metrics=proposal.metrics,
         )
 
 
-def as_scores(scores: Tensor) -> Tensor:
-    """Scores in at least single precision: the mathematics of q is never done in half precision.
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""What an estimator estimates the gradient of, ``[B]``, from q ``[B, M]`` and the losses ``[B, M]`` of all M states."""
 
-    Raises:
-        FloatingPointError: if a row of scores has no finite maximum (NaN, +inf, or every state masked).
-        ValueError: if the scores are not a floating-point matrix ``[B, K]`` with at least one state.
-    """
-    if scores.ndim != 2 or scores.shape[1] == 0 or not scores.is_floating_point():
-        raise ValueError(f"scores must be floating point [B, K], got {scores.dtype} {list(scores.shape)}")
-    finite = torch.isfinite(scores.detach().amax(1))
-    if not finite.all():
-        row = int(finite.logical_not().nonzero()[0])
-        raise FloatingPointError(f"the scores of example {row} have no finite maximum: {scores[row].tolist()[:8]}")
-    return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
+
+def expected_loss(probabilities: Tensor, losses: Tensor) -> Tensor:
+    """``E_q[loss] = sum_m q_m loss_m``, ``[B]``."""
+    return (probabilities * losses).sum(1)
 
 
 class Estimator(nn.Module, ABC):
@@ -204,21 +106,31 @@ class Estimator(nn.Module, ABC):
 
     Subclasses are final and implement :meth:`probabilities`, :meth:`propose` and :meth:`combine`. Their options are the typed
     keyword arguments of their constructor. Everything that changes during training is a registered buffer or parameter.
+
+    Attributes:
+        unbiased: whether the expected gradient is the exact one, for the parameters of q and of the loss. Proved by tests.
+        samples_states: whether the pairs in the expectation are independent exact samples of q, as the messages of a game
+            that is played are.
+        space: the kind of latent that the scores are of.
+        objective: the expectation whose gradient is estimated; ``expected_loss``, unless the estimator says otherwise.
     """
 
-    unbiased: ClassVar[bool]
-    """Whether the expected gradient is the exact one, for the parameters of q and of the loss. Proved by tests."""
-
+    unbiased: bool
     samples_states: ClassVar[bool] = False
-    """Whether the pairs in the expectation are independent exact samples of q, as the messages of a game that is played are."""
+    space: type[Space] = Categorical
+    objective: Objective = staticmethod(expected_loss)
 
     @abstractmethod
     def probabilities(self, scores: Tensor) -> Tensor:
-        """``[B, K]``: the distribution q that these scores stand for."""
+        """``[B, M]``: the distribution q that these scores stand for, over all states of the space in their order.
+
+        Raises:
+            ValueError: if the space has too many states to enumerate.
+        """
 
     @abstractmethod
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        """Choose the pairs to decode from ``scores`` ``[B, K]``; all randomness comes from ``draws``."""
+        """Choose the pairs to decode from ``scores`` ``[B, V]``; all randomness comes from ``draws``."""
 
     @abstractmethod
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
@@ -234,13 +146,13 @@ class Estimator(nn.Module, ABC):
         """Propose, call the loss function once, combine.
 
         Args:
-            scores: ``[B, K]``, unnormalised; ``-inf`` masks a state.
+            scores: ``[B, V]``, unnormalised: V is the number of states of a categorical latent, or of bits; ``-inf`` masks.
             loss_function: maps ``N`` pairs to ``[N]`` losses.
             context: features that a learned baseline may read, ``[B, ...]``.
             generator: source of randomness, on the device of the scores; None is torch's default generator.
 
         Raises:
-            FloatingPointError: if a row of scores has no finite maximum (NaN, +inf, or every state masked).
+            FloatingPointError: if a row of scores defines no distribution (NaN, +inf, or every state masked).
             ValueError: if the scores or the losses have the wrong shape.
         """
         proposal = self.propose(scores, RandomDraws(generator), context)

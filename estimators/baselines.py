@@ -1,7 +1,7 @@
 """Baselines (control variates) of the score function: what is subtracted from a sampled loss before it weighs log q.
 
 A baseline that does not depend on the sample it is subtracted from leaves the gradient unbiased, because
-``E_q[b * grad log q(z)] = 0``. Each one therefore reads other samples or the past only, and its values are detached.
+``E_q[b * grad log q(z)] = 0``. Each one therefore reads other samples, the input or the past only.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from estimators.categorical import Categorical
 from estimators.draws import Draws
+from estimators.spaces import Space
 
 
 class Baseline(nn.Module, ABC):
@@ -23,13 +23,16 @@ class Baseline(nn.Module, ABC):
     minimum_samples: ClassVar[int] = 1
     """How many samples of an example the baseline needs."""
 
-    def extra_states(self, q: Categorical, draws: Draws) -> Tensor:
-        """``[B, E]`` int64: states to decode for the baseline alone; none, unless a subclass asks for some."""
-        return torch.empty(q.batch_size, 0, dtype=torch.int64, device=q.scores.device)
+    def extra_states(self, q: Space, draws: Draws, index: Tensor) -> Tensor:
+        """States to decode for the baseline alone, beside the samples ``index``; none, unless a subclass asks for some."""
+        return index[:, :0]
 
     @abstractmethod
-    def forward(self, losses: Tensor, extra_losses: Tensor) -> Tensor:
-        """``[B, S]`` or broadcastable, from detached ``losses`` ``[B, S]`` and ``extra_losses`` ``[B, E]``."""
+    def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
+        """``[B, S]`` or broadcastable, from detached ``losses`` ``[B, S]`` and ``extra_losses`` ``[B, E]``.
+
+        It carries a gradient of the baseline's own parameters, where it has any.
+        """
 
     def update(self, losses: Tensor) -> None:
         """Learn from this step's ``losses`` ``[B, S]``; called in training, after the baseline has been used."""
@@ -39,7 +42,7 @@ class Baseline(nn.Module, ABC):
 class NoBaseline(Baseline):
     """Zero."""
 
-    def forward(self, losses: Tensor, extra_losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
         return losses.new_zeros(())
 
 
@@ -58,8 +61,13 @@ class MovingAverage(Baseline):
         self.register_buffer("total", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mass", torch.zeros((), dtype=torch.float64))
 
-    def forward(self, losses: Tensor, extra_losses: Tensor) -> Tensor:
-        return (self.total / self.mass.clamp(min=1)).to(losses.dtype)
+    @property
+    def average(self) -> Tensor:
+        """``[]``, float64."""
+        return self.total / self.mass.clamp(min=1)
+
+    def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
+        return self.average.to(losses.dtype)
 
     def update(self, losses: Tensor) -> None:
         self.total.mul_(self.decay).add_(losses.mean())
@@ -77,10 +85,10 @@ class SelfCritic(Baseline):
         super().__init__()
         self.sample = sample
 
-    def extra_states(self, q: Categorical, draws: Draws) -> Tensor:
-        return q.sample(draws, 1) if self.sample else q.argmax()[:, None]
+    def extra_states(self, q: Space, draws: Draws, index: Tensor) -> Tensor:
+        return q.sample(draws, 1) if self.sample else q.argmax()
 
-    def forward(self, losses: Tensor, extra_losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
         return extra_losses
 
 
@@ -92,16 +100,83 @@ class LeaveOneOut(Baseline):
 
     minimum_samples: ClassVar[int] = 2
 
-    def forward(self, losses: Tensor, extra_losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
         return (losses.sum(1, keepdim=True) - losses) / (losses.shape[1] - 1)
 
 
-BaselineName = Literal["none", "moving_average", "self_critic", "sampled_self_critic", "leave_one_out"]
+class Critic(nn.Module):
+    """A small network of the context, ``[B, ...]`` to ``[B, outputs]``: Linear, tanh, Linear. It starts at zero.
 
-BASELINES: dict[BaselineName, Callable[[float], Baseline]] = {
-    "none": lambda decay: NoBaseline(),
-    "moving_average": MovingAverage,
-    "self_critic": lambda decay: SelfCritic(sample=False),
-    "sampled_self_critic": lambda decay: SelfCritic(sample=True),
-    "leave_one_out": lambda decay: LeaveOneOut(),
+    Its input size is that of the first context: as with every lazy module of torch, call it once before an optimiser is made.
+
+    Args:
+        hidden_size: size of the hidden layer.
+        outputs: size of the output.
+    """
+
+    def __init__(self, hidden_size: int, outputs: int) -> None:
+        super().__init__()
+        self.hidden = nn.LazyLinear(hidden_size)
+        self.output = nn.Linear(hidden_size, outputs)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, context: Tensor | None) -> Tensor:
+        """``[B, outputs]``; the context is detached."""
+        if context is None:
+            raise ValueError("this estimator reads the input: pass context=features, [B, ...]")
+        features = context.detach().flatten(1).to(self.output.weight.dtype)
+        prediction: Tensor = self.output(torch.tanh(self.hidden(features)))
+        return prediction
+
+
+class InputDependent(Baseline):
+    """A learned function of the input plus a moving average: the baseline of NVIL.
+
+    Mnih and Gregor (2014), https://arxiv.org/abs/1402.0030.
+    """
+
+    def __init__(self, decay: float, hidden_size: int) -> None:
+        super().__init__()
+        self.average = MovingAverage(decay)
+        self.critic = Critic(hidden_size, 1)
+
+    def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
+        average: Tensor = self.average(losses, extra_losses, context)
+        predicted: Tensor = self.critic(context)
+        return average + predicted.to(losses.dtype)
+
+    def update(self, losses: Tensor) -> None:
+        self.average.update(losses)
+
+
+class VarianceNormalisation(nn.Module):
+    """Divides the learning signal by ``max(1, s)``, s² the moving average of its mean square over past batches.
+
+    Mnih and Gregor (2014), https://arxiv.org/abs/1402.0030. The gradient of the encoder keeps its expected direction and is
+    shorter by that factor. Here the mean square is about the baseline, so that it is defined for a batch of one.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.square = MovingAverage(decay)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """``signal`` of any shape, scaled by what the past tells."""
+        return signal / self.square.average.sqrt().clamp(min=1).to(signal.dtype)
+
+    def update(self, signal: Tensor) -> None:
+        """Learn from this step's signal; called in training, after the scale has been used."""
+        self.square.update(signal.square())
+
+
+BaselineName = Literal["none", "moving_average", "self_critic", "sampled_self_critic", "leave_one_out", "nvil"]
+
+BASELINES: dict[BaselineName, Callable[[float, int], Baseline]] = {
+    "none": lambda decay, hidden_size: NoBaseline(),
+    "moving_average": lambda decay, hidden_size: MovingAverage(decay),
+    "self_critic": lambda decay, hidden_size: SelfCritic(sample=False),
+    "sampled_self_critic": lambda decay, hidden_size: SelfCritic(sample=True),
+    "leave_one_out": lambda decay, hidden_size: LeaveOneOut(),
+    "nvil": InputDependent,
 }

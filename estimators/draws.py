@@ -8,8 +8,10 @@ expectation and variance of an estimator can be computed without any statistical
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -27,15 +29,43 @@ def derived_seed(*parts: int | str) -> int:
 
 
 class Draws(ABC):
-    """Where an estimator gets its random numbers from."""
+    """Where an estimator gets its random numbers from. No draw carries a gradient."""
 
     @abstractmethod
     def categorical(self, probabilities: Tensor, samples: int) -> Tensor:
         """``[B, samples]`` int64: independent samples, with replacement, of each row of ``probabilities`` ``[B, K]``."""
 
     @abstractmethod
+    def without_replacement(self, probabilities: Tensor, samples: int) -> Tensor:
+        """``[B, samples]`` int64: distinct states, drawn one after another in proportion to ``probabilities`` ``[B, K]``.
+
+        Where a row has fewer states of any probability, others follow them.
+        """
+
+    @abstractmethod
+    def bernoulli(self, probabilities: Tensor) -> Tensor:
+        """Independent bits, 0 or 1, with the shape and type of ``probabilities``."""
+
+    @abstractmethod
+    def antithetic_bits(self, probabilities: Tensor, samples: int) -> Tensor:
+        """``[B, samples, D]``: bits of ``probabilities`` ``[B, D]``, the samples of a bit negatively coupled.
+
+        They compare with ``p`` the uniforms ``u_i = 1 - (1 - d_i) ** (n - 1)`` of a Dirichlet copula, ``d ~ Dirichlet(1, ..., 1)``:
+        ``u`` and ``1 - u`` for two samples. Dimitriev and Zhou (2021), https://arxiv.org/abs/2105.14141.
+        """
+
+    @abstractmethod
     def gumbel(self, like: Tensor) -> Tensor:
         """Independent standard Gumbel noise with the shape, type and device of ``like``."""
+
+    @abstractmethod
+    def logistic(self, like: Tensor) -> Tensor:
+        """Independent standard logistic noise with the shape, type and device of ``like``."""
+
+
+def copula_threshold(probabilities: Tensor, samples: int) -> Tensor:
+    """What a Dirichlet variable is compared with for a bit of this probability: ``1 - (1 - p) ** (1 / (n - 1))``."""
+    return -torch.expm1(torch.log1p(-probabilities) / (samples - 1))
 
 
 class RandomDraws(Draws):
@@ -54,8 +84,26 @@ class RandomDraws(Draws):
         rates = probabilities.detach().unsqueeze(1).expand(-1, samples, -1)
         return (rates / self._exponential(rates)).argmax(-1)
 
+    def without_replacement(self, probabilities: Tensor, samples: int) -> Tensor:
+        # The largest ones of p / Exp(1), largest first, are such a sequence.
+        rates = probabilities.detach()
+        return (rates / self._exponential(rates)).topk(samples, -1).indices
+
+    def bernoulli(self, probabilities: Tensor) -> Tensor:
+        return torch.bernoulli(probabilities.detach(), generator=self.generator)
+
+    def antithetic_bits(self, probabilities: Tensor, samples: int) -> Tensor:
+        probabilities = probabilities.detach().unsqueeze(1)
+        noise = self._exponential(probabilities.expand(-1, samples, -1))
+        threshold = copula_threshold(probabilities, samples)
+        return (noise < threshold * noise.sum(1, keepdim=True)).to(probabilities.dtype)
+
     def gumbel(self, like: Tensor) -> Tensor:
         return -self._exponential(like.detach()).log()
+
+    def logistic(self, like: Tensor) -> Tensor:
+        # The difference of the logarithms of two exponential variables.
+        return self._exponential(like.detach()).log() - self._exponential(like.detach()).log()
 
 
 class _ScriptedDraws(Draws):
@@ -66,22 +114,68 @@ class _ScriptedDraws(Draws):
         self.options: list[int] = []
         self.probability = 1.0
 
-    def _choose(self, probabilities: Tensor) -> int:
-        possible = probabilities.nonzero()[:, 0].tolist()
+    def _choose(self, probabilities: Sequence[float]) -> int:
+        """One of the outcomes that have any probability."""
+        possible = [outcome for outcome, probability in enumerate(probabilities) if probability > 0]
         position = len(self.options)
         if position == len(self.script):
             self.script.append(0)
         self.options.append(len(possible))
-        state: int = possible[self.script[position]]
-        self.probability *= float(probabilities[state])
-        return state
+        outcome = possible[self.script[position]]
+        self.probability *= probabilities[outcome]
+        return outcome
 
     def categorical(self, probabilities: Tensor, samples: int) -> Tensor:
-        rows = [[self._choose(row) for _ in range(samples)] for row in probabilities.detach()]
+        rows = [[self._choose(row) for _ in range(samples)] for row in probabilities.tolist()]
         return torch.tensor(rows, dtype=torch.int64, device=probabilities.device)
+
+    def without_replacement(self, probabilities: Tensor, samples: int) -> Tensor:
+        sequences = []
+        for row in probabilities.tolist():
+            sequence: list[int] = []
+            for _ in range(samples):
+                left = [0.0 if state in sequence else probability for state, probability in enumerate(row)]
+                if sum(left) > 0:
+                    sequence.append(self._choose([probability / sum(left) for probability in left]))
+                else:
+                    sequence.append(min(set(range(len(row))) - set(sequence)))
+            sequences.append(sequence)
+        return torch.tensor(sequences, dtype=torch.int64, device=probabilities.device)
+
+    def bernoulli(self, probabilities: Tensor) -> Tensor:
+        bits = [self._choose([1 - p, p]) for p in probabilities.flatten().tolist()]
+        return torch.tensor(bits, dtype=probabilities.dtype, device=probabilities.device).view_as(probabilities)
+
+    def antithetic_bits(self, probabilities: Tensor, samples: int) -> Tensor:
+        patterns = list(itertools.product((0, 1), repeat=samples))
+        bits = [patterns[self._choose(pattern_probabilities(p, samples))] for p in probabilities.flatten().tolist()]
+        chosen = torch.tensor(bits, dtype=probabilities.dtype, device=probabilities.device)
+        return chosen.view(*probabilities.shape, samples).transpose(1, 2)
 
     def gumbel(self, like: Tensor) -> Tensor:
         raise TypeError("Gumbel noise is continuous: its outcomes cannot be enumerated")
+
+    def logistic(self, like: Tensor) -> Tensor:
+        raise TypeError("logistic noise is continuous: its outcomes cannot be enumerated")
+
+
+def pattern_probabilities(p: float, samples: int) -> list[float]:
+    r"""The probability of each pattern of ``samples`` bits of probability ``p`` that a Dirichlet copula couples.
+
+    ``r`` given Dirichlet variables all exceed ``t`` with probability ``(1 - r t)_+ ** (n - 1)``; inclusion and exclusion give
+    that exactly those of a pattern do. Patterns are in the order of ``itertools.product((0, 1), repeat=samples)``.
+    """
+    threshold = 1 - (1 - p) ** (1 / (samples - 1))
+
+    def exceed(r: int) -> float:
+        return float(max(1 - r * threshold, 0.0) ** (samples - 1))
+
+    def exactly(zeros: int) -> float:
+        terms = ((-1) ** more * math.comb(samples - zeros, more) * exceed(zeros + more) for more in range(samples - zeros + 1))
+        probability = math.fsum(terms)
+        return probability if probability > 1e-15 else 0.0
+
+    return [exactly(pattern.count(0)) for pattern in itertools.product((0, 1), repeat=samples)]
 
 
 def enumerate_outcomes(program: Callable[[Draws], Outcome]) -> Iterator[tuple[float, Outcome]]:

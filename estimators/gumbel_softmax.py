@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
-import torch
 from torch import Tensor, nn
 
-from estimators.base import Estimate, Estimator, Latents, OptionError, Proposal, as_scores
-from estimators.categorical import Categorical
+from estimators.annealing import Temperature
+from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
+from estimators.latents import Latents
+from estimators.spaces import Categorical
 
 
 @final
@@ -21,7 +22,10 @@ class GumbelSoftmax(Estimator):
 
     Straight-through decodes the one-hot vector at the largest entry of y and passes its gradient on to y.
     The temperature after t training steps is ``max(minimum, initial * exp(-rate * t'))`` with t' the last multiple of
-    ``update_every``. One decoder call; biased, less so at a lower temperature, where the variance is larger.
+    ``update_every``. Decoder calls: 1. Biased, less so at a lower temperature, where the variance is larger.
+
+    Choose it where losses are differentiable in z, one call is all there is, and a low variance is worth a bias. Judge it by
+    one-hot states: what it trains are relaxed ones.
 
     Args:
         temperature: initial temperature, above 0.
@@ -38,8 +42,7 @@ class GumbelSoftmax(Estimator):
         - Maddison, Mnih and Teh (2017), The Concrete distribution, https://arxiv.org/abs/1611.00712.
     """
 
-    unbiased: ClassVar[bool] = False
-    steps: Tensor
+    unbiased = False
 
     def __init__(
         self,
@@ -51,31 +54,15 @@ class GumbelSoftmax(Estimator):
         straight_through: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 < minimum_temperature <= temperature:
-            raise OptionError("minimum_temperature", f"must lie in (0, temperature = {temperature}], got {minimum_temperature}")
-        if decay_rate < 0:
-            raise OptionError("decay_rate", f"must not be negative, got {decay_rate}")
-        if update_every < 1:
-            raise OptionError("update_every", f"must be at least 1, got {update_every}")
-        self.initial_temperature = temperature
-        self.minimum_temperature = minimum_temperature
-        self.decay_rate = decay_rate
-        self.update_every = update_every
+        self.temperature = Temperature(temperature, minimum_temperature, decay_rate, update_every)
         self.straight_through = straight_through
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-
-    @property
-    def temperature(self) -> Tensor:
-        """The temperature of the next sample, ``[]``, computed where the state lives so that nothing waits for it."""
-        elapsed = (self.steps // self.update_every * self.update_every).double()
-        return (self.initial_temperature * torch.exp(-self.decay_rate * elapsed)).clamp(min=self.minimum_temperature)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        return Categorical(as_scores(scores)).probabilities
+        return Categorical(scores).probabilities
 
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = Categorical(as_scores(scores))
-        value = ((q.scores + draws.gumbel(q.scores)) / self.temperature.to(q.scores.dtype)).softmax(-1)
+        q = Categorical(scores)
+        value = ((q.scores + draws.gumbel(q.scores)) / self.temperature().to(q.scores.dtype)).softmax(-1)
         if self.straight_through:
             hard = nn.functional.one_hot(value.argmax(-1), q.states).to(value.dtype)
             value = hard + (value - value.detach())
@@ -83,6 +70,5 @@ class GumbelSoftmax(Estimator):
         return Proposal(Latents.relaxed(value), weights, q.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
-        if self.training:
-            self.steps += 1
+        self.temperature.step()
         return Estimate.of(proposal, surrogate=losses, value=losses)

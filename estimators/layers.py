@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from estimators.base import Latents
+from estimators.latents import Latents
 
 
 class LatentLinear(nn.Module):
@@ -45,10 +45,10 @@ def dot_products(table: LatentLinear, latents: Latents, candidates: Tensor) -> T
     Returns:
         ``[N, C]``.
     """
-    if latents.index is None or latents.width * 3 < latents.states:
+    if latents.index is None or latents.width * 3 < latents.size:
         embedded = latents.pad(table(latents))
         return latents.unpad(embedded @ candidates.transpose(1, 2))
     products = (candidates @ table.weight.t()).transpose(1, 2).reshape(-1, candidates.shape[1])
     if latents.enumerates:
         return products
-    return products.index_select(0, latents.row * latents.states + latents.index)
+    return products.index_select(0, latents.row * latents.size + latents.index)

@@ -7,10 +7,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, OptionError, Proposal, as_scores
-from estimators.baselines import BASELINES, BaselineName
-from estimators.categorical import Categorical
+from estimators.base import Estimate, Estimator, OptionError, Proposal
+from estimators.baselines import BASELINES, BaselineName, VarianceNormalisation
 from estimators.draws import Draws
+from estimators.spaces import SPACES, SpaceName
 
 
 @final
@@ -20,58 +20,75 @@ class ScoreFunction(Estimator):
     .. math:: \nabla L \approx \frac{1}{S} \sum_{s=1}^{S}
         \nabla \ell(z_s) + (\ell(z_s) - b_s) \, \nabla \log q(z_s), \qquad z_s \sim q
 
-    Decoder calls: ``samples``, and one more with a self-critic. Unbiased with every baseline here.
+    Decoder calls: ``samples``, and one more with a self-critic. Unbiased with every baseline here. With
+    ``normalise_variance`` the encoder's gradient keeps its expected direction, and is shorter by a known factor.
+
+    Choose it where losses are no more than numbers (no gradient in z, no sum over states); several samples with
+    ``leave_one_out`` where the decoder is cheap, ``nvil`` where one call is all there is.
 
     Args:
+        space: ``categorical`` or ``bit_vector``.
         samples: samples of each example, S.
         baseline: what is subtracted: ``none``; ``moving_average`` of past batches' losses; ``self_critic``, the loss of the
             most likely state; ``sampled_self_critic``, the loss of an independent sample; ``leave_one_out``, the mean loss
-            of the example's other samples (needs two or more).
-        decay: forgetting factor of the moving average, in (0, 1]; 1 is the running mean of all past batches.
+            of the example's other samples (needs two or more); ``nvil``, a network of the context plus the moving average.
+        decay: forgetting factor of moving averages, in (0, 1]; 1 is the running mean of all past batches.
+        hidden_size: hidden units of the network of ``nvil``.
+        normalise_variance: divide the learning signal by the moving average of its size, where that is above 1.
 
     Raises:
         OptionError: if an option is out of its range.
 
     References:
         - Williams (1992), Simple statistical gradient-following algorithms, https://doi.org/10.1007/BF00992696.
+        - Mnih and Gregor (2014), Neural variational inference and learning in belief networks,
+          https://arxiv.org/abs/1402.0030.
         - Rennie et al. (2017), Self-critical sequence training, https://arxiv.org/abs/1612.00563.
         - Kool, van Hoof and Welling (2019), Buy 4 REINFORCE samples, get a baseline for free!,
           https://openreview.net/forum?id=r1lgTGL5DE.
     """
 
-    unbiased: ClassVar[bool] = True
+    unbiased = True
     samples_states: ClassVar[bool] = True
 
     def __init__(
         self,
         *,
+        space: SpaceName = "categorical",
         samples: int = 1,
         baseline: BaselineName = "none",
         decay: float = 0.99,
+        hidden_size: int = 64,
+        normalise_variance: bool = False,
     ) -> None:
         super().__init__()
         if baseline not in BASELINES:
             raise OptionError("baseline", f"must be one of {', '.join(BASELINES)}, got {baseline!r}")
         if not 0 < decay <= 1:
             raise OptionError("decay", f"must lie in (0, 1], got {decay}")
-        self.baseline = BASELINES[baseline](decay)
+        if hidden_size < 1:
+            raise OptionError("hidden_size", f"must be at least 1, got {hidden_size}")
+        self.space = SPACES[space]
+        self.baseline = BASELINES[baseline](decay, hidden_size)
         if samples < self.baseline.minimum_samples:
             raise OptionError(
                 "samples", f"must be at least {self.baseline.minimum_samples} with baseline {baseline!r}, got {samples}"
             )
         self.samples = samples
+        self.scale = VarianceNormalisation(decay) if normalise_variance else None
+        self.unbiased = not normalise_variance
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        return Categorical(as_scores(scores)).probabilities
+        return self.space(scores).probabilities
 
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = Categorical(as_scores(scores))
+        q = self.space(scores)
         index = q.sample(draws, self.samples)
-        extra = self.baseline.extra_states(q, draws)
-        weights = q.scores.new_full(index.shape, 1 / self.samples)
-        weights = torch.cat([weights, q.scores.new_zeros(extra.shape)], 1)
+        extra = self.baseline.extra_states(q, draws, index)
+        weights = q.scores.new_full(index.shape[:2], 1 / self.samples)
+        weights = torch.cat([weights, q.scores.new_zeros(extra.shape[:2])], 1)
         return Proposal(
-            latents=q.select(torch.cat([index, extra], 1)),
+            latents=q.select(torch.cat([index, extra], 1) if extra.shape[1] else index),
             weights=weights.flatten(),
             entropy=q.entropy(),
             log_probability=q.log_probability(index).flatten(),
@@ -82,8 +99,13 @@ class ScoreFunction(Estimator):
         assert proposal.log_probability is not None
         losses, extra = losses.view(proposal.latents.batch_size, -1).tensor_split([self.samples], dim=1)
         detached = losses.detach()
-        advantage = detached - self.baseline(detached, extra.detach())
-        surrogate = losses + advantage * proposal.log_probability.view_as(losses)
+        baseline = self.baseline(detached, extra.detach(), proposal.context)
+        advantage = detached - baseline.detach()
+        signal = self.scale(advantage) if self.scale else advantage
+        surrogate = losses + signal * proposal.log_probability.view_as(losses)
         if self.training:
             self.baseline.update(detached)
-        return Estimate.of(proposal, surrogate=surrogate.mean(1), value=losses.mean(1))
+            if self.scale:
+                self.scale.update(advantage)
+        auxiliary = (detached - baseline).square().mean() if baseline.requires_grad else None
+        return Estimate.of(proposal, surrogate=surrogate.mean(1), value=losses.mean(1), auxiliary=auxiliary)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+import math
+from typing import final
 
-import entmax
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from estimators.base import Estimate, Estimator, Latents, OptionError, Proposal, as_scores
+from estimators.base import Estimate, Estimator, OptionError, Proposal
 from estimators.draws import Draws
+from estimators.mappings import SMALLEST_EXCESS, alpha_entmax, support_entropy
+from estimators.spaces import Categorical
 
-SMALLEST_EXCESS = 1e-6
-"""Closest that alpha may come to 1, where the arithmetic of the mapping still is precise."""
+LEARNED_RANGE = (1.01, 2.0)
+"""Open interval that a learned alpha stays in."""
 
 
 @final
@@ -24,8 +27,12 @@ class SparseMarginalization(Estimator):
     simplex, and alpha towards 1 is softmax. Decoder calls: the number of nonzero probabilities, which training makes few.
     Exact: no bias, no variance; states outside the support have neither mass nor gradient.
 
+    Choose it where K is large and the model can become certain: it ends with the success of dense marginalization at a few
+    calls, though it starts with nearly as many.
+
     Args:
-        alpha: sparsity of the mapping, in (1, 2]; 2 is sparsemax, 1.5 is 1.5-entmax.
+        alpha: sparsity of the mapping, in (1, 2]; 2 is sparsemax, 1.5 is 1.5-entmax. Where it is learned, its initial value.
+        learned: learn alpha from the objective, within (1.01, 2): one parameter of this latent variable's estimator.
 
     Raises:
         OptionError: if alpha is out of its range.
@@ -35,37 +42,44 @@ class SparseMarginalization(Estimator):
           via sparsity, https://arxiv.org/abs/2007.01919.
         - Martins and Astudillo (2016), From softmax to sparsemax, https://arxiv.org/abs/1602.02068.
         - Peters, Niculae and Martins (2019), Sparse sequence-to-sequence models, https://arxiv.org/abs/1905.05702.
+        - Correia, Niculae and Martins (2019), Adaptively sparse transformers, https://arxiv.org/abs/1909.00015.
     """
 
-    unbiased: ClassVar[bool] = True
+    unbiased = True
 
-    def __init__(self, *, alpha: float = 2.0) -> None:
+    def __init__(self, *, alpha: float = 2.0, learned: bool = False) -> None:
         super().__init__()
         if not 1 + SMALLEST_EXCESS <= alpha <= 2:
             limits = f"must lie in (1, 2], and not within {SMALLEST_EXCESS:g} of 1"
             raise OptionError("alpha", f"{limits}, got {alpha}; softmax (alpha = 1) is the estimator 'dense'")
-        self.alpha = alpha
+        low, high = LEARNED_RANGE
+        if learned and not low < alpha < high:
+            raise OptionError("alpha", f"must lie between {low} and {high} where it is learned, got {alpha}")
+        self.fixed = float(alpha)
+        odds = math.log((alpha - low) / (high - alpha)) if learned else 0.0
+        self.log_odds = nn.Parameter(torch.tensor(odds, dtype=torch.float64)) if learned else None
+
+    @property
+    def alpha(self) -> float | Tensor:
+        """Alpha: a number, or ``[]`` where it is learned."""
+        if self.log_odds is None:
+            return self.fixed
+        low, high = LEARNED_RANGE
+        return low + (high - low) * torch.sigmoid(self.log_odds)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        scores = as_scores(scores)
-        # The best score at zero keeps the arithmetic precise. A state this far below has no mass: lifting it there changes
-        # neither q nor a gradient, and keeps the -inf of masked states out.
-        scores = (scores - scores.detach().amax(-1, keepdim=True)).clamp(min=-2 / (self.alpha - 1))
-        exact = {2.0: entmax.sparsemax, 1.5: entmax.entmax15}.get(self.alpha)
-        if exact:
-            q: Tensor = exact(scores, dim=-1)
-            return q
-        # A power of 1 / (alpha - 1): in single precision it would be noise where alpha is near 1.
-        q = entmax.entmax_bisect(scores.double(), self.alpha, dim=-1)
-        return q.to(scores.dtype)
+        return alpha_entmax(Categorical(scores).scores, self.alpha)
 
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = self.probabilities(scores)
-        row, index = q.detach().nonzero(as_tuple=True)
-        latents = Latents.ragged(row, index, q.shape[0], q.shape[1], q.dtype)
-        weights = q.flatten().index_select(0, row * q.shape[1] + index)
-        # The entropy sums over the support alone: elsewhere log q is infinite, and its gradient not a number.
-        return Proposal(latents, weights, -latents.sum(weights * weights.log()), context=context)
+        space = Categorical(scores)
+        alpha = self.alpha
+        q = alpha_entmax(space.scores, alpha)
+        latents = space.select(space.all_states(), q.detach() > 0)
+        assert latents.index is not None
+        weights = q.flatten().index_select(0, latents.row * space.size + latents.index)
+        reported = {"alpha": alpha.detach().expand(space.batch_size)} if isinstance(alpha, Tensor) else {}
+        entropy = latents.sum(support_entropy(weights))
+        return Proposal(latents, weights, entropy, context=context, metrics=reported)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         value = proposal.latents.sum(proposal.weights * losses)
@@ -77,10 +91,11 @@ def sparsemax() -> SparseMarginalization:
     return SparseMarginalization(alpha=2.0)
 
 
-def entmax_marginalization(*, alpha: float = 1.5) -> SparseMarginalization:
+def entmax_marginalization(*, alpha: float = 1.5, learned: bool = False) -> SparseMarginalization:
     """Sparse marginalization over alpha-entmax: between sparsemax (alpha = 2) and softmax (alpha towards 1).
 
     Args:
-        alpha: sparsity of the mapping, in (1, 2]; 1.5 is 1.5-entmax.
+        alpha: sparsity of the mapping, in (1, 2]; 1.5 is 1.5-entmax. Where it is learned, its initial value.
+        learned: learn alpha from the objective, within (1.01, 2): one parameter of this latent variable's estimator.
     """
-    return SparseMarginalization(alpha=alpha)
+    return SparseMarginalization(alpha=alpha, learned=learned)

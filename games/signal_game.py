@@ -136,12 +136,15 @@ class SignalGame(nn.Module):
         """Refuse an estimator that cannot train this game.
 
         Raises:
-            OptionError: if the reward is for a sampled action, and the estimator does not sample messages.
+            OptionError: if the estimator is for another kind of latent, or the reward is for a sampled action and the
+                estimator does not sample messages.
         """
+        if estimator.space is not Categorical:
+            raise OptionError("vocabulary_size", f"a message is one of many; this estimator is for a {estimator.space.name}")
         if self.reward == "zero_one" and not estimator.samples_states:
             raise OptionError(
                 "reward",
-                "zero_one is the reward of a game that is played: it needs an estimator that samples messages, score_function",
+                "zero_one is the reward of a game that is played: it needs an estimator that samples messages, such as score_function",
             )
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Games:
@@ -170,6 +173,7 @@ class SignalGame(nn.Module):
             "success_rate": messages.sum(estimate.weights * correct),
             "decoder_calls": estimate.decoder_calls,
             "entropy": estimate.entropy.detach(),
+            **estimate.metrics,
         }
         return objective.mean() + estimate.auxiliary, metrics
 
@@ -201,7 +205,7 @@ class SignalGame(nn.Module):
         correct = (logits.argmax(-1) == target).double()
         log_probability = logits.log_softmax(-1).gather(2, target.unsqueeze(-1).expand(*scores.shape, 1))[..., 0]
         q = estimator.probabilities(scores)
-        message = everything.argmax()
+        message = everything.argmax()[:, 0]
         proposal = estimator.propose(scores, RandomDraws(generator))
         return {
             "success_rate": correct.gather(1, message[:, None])[:, 0],

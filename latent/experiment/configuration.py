@@ -26,6 +26,9 @@ class Training(BaseModel):
     steps: int = Field(5000, ge=1, description="Training steps.")
     batch_size: int = Field(64, ge=1, description="Examples of a step.")
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    estimator_learning_rate: float | None = Field(
+        None, gt=0, description="Learning rate of the estimator's own parameters; without it, learning_rate."
+    )
     log_every: int = Field(100, ge=1, description="Steps between two rows of metrics, averages of the steps since the last.")
     evaluate_every: int = Field(1000, ge=1, description="Steps between two evaluations on the validation split.")
     checkpoint_every: int = Field(1000, ge=1, description="Steps between two checkpoints; a kill loses at most as many.")

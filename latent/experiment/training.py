@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch.nn.parameter import UninitializedParameter
 
 from estimators import derived_seed
 from latent.experiment.experiment import Experiment
@@ -36,7 +37,13 @@ class Training:
         self.fabric = experiment.fabric
         self.objective = experiment.objective
         self.task, self.estimator = self.objective.task, self.objective.estimator
-        self.optimizer = torch.optim.Adam(self.objective.parameters(), lr=settings["learning_rate"], fused=True)
+        self._materialise()
+        own_rate = settings["estimator_learning_rate"] or settings["learning_rate"]
+        groups = [
+            {"params": list(self.task.parameters())},
+            {"params": list(self.estimator.parameters()), "lr": own_rate},
+        ]
+        self.optimizer = torch.optim.Adam(groups, lr=settings["learning_rate"], fused=True)
         self.module, self.wrapped_optimizer = self.fabric.setup(self.objective, self.optimizer)
         seed, device = experiment.configuration["seed"], self.fabric.device
         self.generators = {
@@ -46,6 +53,13 @@ class Training:
         self.step = 0
         self.total_decoder_calls = torch.zeros((), dtype=torch.int64, device=device)
         self.means = RunningMeans(device)
+
+    def _materialise(self) -> None:
+        """Give parameters that wait for their first input their size, before an optimiser is made of them."""
+        if any(isinstance(parameter, UninitializedParameter) for parameter in self.objective.parameters()):
+            generator = torch.Generator().manual_seed(derived_seed("first batch"))
+            self.objective.eval()
+            self.objective(self.task.draw(1, generator), generator)
 
     def train_step(self) -> None:
         """Draw a batch and take one step of the optimiser.

@@ -1,0 +1,124 @@
+"""A ragged batch of (example, latent) pairs: what a loss function decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """``N`` (example, latent) pairs, sorted by example; what a loss function decodes.
+
+    Build one with :meth:`regular` (the same number of one-hot states for each example), :meth:`ragged`, or from vectors (bits,
+    relaxed latents) with :meth:`regular_vectors`, :meth:`ragged_vectors` or :meth:`relaxed`.
+
+    Attributes:
+        row: ``[N]`` int64, the example of each pair, in increasing order.
+        index: ``[N]`` int64, the state of each pair where it is exactly one-hot and needs no gradient; else None.
+        batch_size: number of examples, ``B``.
+        size: length of :attr:`value`: the number of states ``K`` of a categorical latent, or of bits ``D``.
+        dtype: floating-point type of :attr:`value`.
+        enumerates: whether the pairs are all ``K`` states of every example in their order, so that look-ups are views.
+    """
+
+    row: Tensor
+    index: Tensor | None
+    batch_size: int
+    size: int
+    dtype: torch.dtype
+    enumerates: bool = False
+    _vectors: Tensor | None = None
+    _width: int | None = None
+
+    @classmethod
+    def regular(cls, index: Tensor, size: int, dtype: torch.dtype, enumerates: bool = False) -> Latents:
+        """Pairs from ``index`` ``[B, S]``: the ``S`` one-hot states of each example."""
+        batch_size, width = index.shape
+        row = torch.arange(batch_size, device=index.device).repeat_interleave(width)
+        return cls(row, index.reshape(-1), batch_size, size, dtype, enumerates, _width=width)
+
+    @classmethod
+    def ragged(cls, row: Tensor, index: Tensor, batch_size: int, size: int, dtype: torch.dtype) -> Latents:
+        """Pairs from ``row`` ``[N]`` (increasing) and ``index`` ``[N]``."""
+        return cls(row, index, batch_size, size, dtype)
+
+    @classmethod
+    def regular_vectors(cls, value: Tensor) -> Latents:
+        """Pairs from ``value`` ``[B, S, V]``: ``S`` vectors for each example, which may carry a gradient."""
+        batch_size, width, size = value.shape
+        row = torch.arange(batch_size, device=value.device).repeat_interleave(width)
+        return cls(row, None, batch_size, size, value.dtype, _vectors=value.reshape(-1, size), _width=width)
+
+    @classmethod
+    def ragged_vectors(cls, row: Tensor, value: Tensor, batch_size: int) -> Latents:
+        """Pairs from ``row`` ``[N]`` (increasing) and ``value`` ``[N, V]``."""
+        return cls(row, None, batch_size, value.shape[1], value.dtype, _vectors=value)
+
+    @classmethod
+    def relaxed(cls, value: Tensor) -> Latents:
+        """One pair for each example, with a relaxed ``value`` ``[B, V]`` that carries the gradient."""
+        return cls.regular_vectors(value.unsqueeze(1))
+
+    def __len__(self) -> int:
+        return self.row.shape[0]
+
+    @cached_property
+    def value(self) -> Tensor:
+        """``[N, V]``: the vectors, or the one-hot vectors of :attr:`index`, made when first asked for."""
+        if self._vectors is not None:
+            return self._vectors
+        assert self.index is not None
+        return nn.functional.one_hot(self.index, self.size).to(self.dtype)
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """``[B]`` int64: pairs of each example."""
+        if self._width is not None:
+            return torch.full((self.batch_size,), self._width, dtype=torch.int64, device=self.row.device)
+        return torch.bincount(self.row, minlength=self.batch_size)
+
+    @cached_property
+    def width(self) -> int:
+        """``S``: the most pairs that any one example has."""
+        return self._width if self._width is not None else int(self.counts.max())
+
+    @cached_property
+    def _slot(self) -> Tensor:
+        """``[N]``: where each pair stands in the flattened padded batch."""
+        first = self.counts.cumsum(0) - self.counts
+        place = torch.arange(len(self), device=self.row.device) - first.index_select(0, self.row)
+        return self.row * self.width + place
+
+    @property
+    def _full(self) -> bool:
+        return len(self) == self.batch_size * self.width
+
+    def gather(self, x: Tensor) -> Tensor:
+        """``x[row]``: ``[B, ...]`` of the examples to ``[N, ...]`` of the pairs."""
+        return x if self._full and self.width == 1 else x.index_select(0, self.row)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """``[N, ...]`` of the pairs to ``[B, S, ...]``, with zeros where an example has fewer than ``S`` pairs."""
+        shape = (self.batch_size, self.width, *x.shape[1:])
+        if self._full:
+            return x.reshape(shape)
+        padded = x.new_zeros(self.batch_size * self.width, *x.shape[1:])
+        return padded.index_copy(0, self._slot, x).reshape(shape)
+
+    def unpad(self, x: Tensor) -> Tensor:
+        """``[B, S, ...]`` back to ``[N, ...]``: the inverse of :meth:`pad`."""
+        flat = x.flatten(0, 1)
+        return flat if self._full else flat.index_select(0, self._slot)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """``[N]`` of the pairs to ``[B]``: the sum over the pairs of each example, in a fixed order."""
+        return self.pad(x).sum(1)
+
+
+LossFunction = Callable[[Latents], Tensor]
+"""The losses ``[N]`` of ``N`` pairs, unreduced, without any term of q."""

@@ -94,6 +94,4 @@ class BoundedSparse(Estimator):
         shrink = latents.gather((others[:, 0] - 1) / others[:, 0] * sampled / (sampled - 1))
         encoder = weights * (signal - baseline) * torch.where(tail, shrink, 1.0)
         decoder = latents.sum(weights.detach() * losses)
-        return Estimate.of(
-            proposal, surrogate=decoder + latents.sum(encoder) + correction, value=decoder, auxiliary=auxiliary
-        )
+        return Estimate.of(proposal, surrogate=decoder + latents.sum(encoder) + correction, value=decoder, auxiliary=auxiliary)

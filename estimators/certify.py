@@ -36,7 +36,7 @@ Z_LIMIT = 5.0
 """Standard errors that no statistic of an unbiased estimator may exceed: by chance, one in two million does."""
 PLANTED_BIAS, POWER = 0.05, 0.99
 """A relative bias of 5 % must fail the calibrated test with this probability; samples are drawn until it does."""
-CHUNK, MOST_SAMPLES = 20_000, 4_000_000
+CHUNK, MOST_SAMPLES = 4_000, 4_000_000
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,8 @@ class _Case:
         return Certificate(self.problem.name, "enumeration", outcomes, unbiased, encoder, decoder, float(error), mean_calls)
 
     def sampled_certificate(self) -> Certificate:
-        """From random draws, until the test has the power that it needs."""
+        """From random draws, until the test has the power that it needs; the estimator's state stays as it is."""
+        self.estimator.eval()
         draws = RandomDraws(torch.Generator().manual_seed(derived_seed("certificate", self.problem.name)))
         tallies = [_Tally(exact) for exact in self.parts(self.exact)]
         index = torch.arange(2).repeat(CHUNK)

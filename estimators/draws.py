@@ -50,8 +50,8 @@ class Draws(ABC):
     def antithetic_bits(self, probabilities: Tensor, samples: int) -> Tensor:
         """``[B, samples, D]``: bits of ``probabilities`` ``[B, D]``, the samples of a bit negatively coupled.
 
-        They compare with ``p`` the uniforms ``u_i = 1 - (1 - d_i) ** (n - 1)`` of a Dirichlet copula, ``d ~ Dirichlet(1, ..., 1)``:
-        ``u`` and ``1 - u`` for two samples. Dimitriev and Zhou (2021), https://arxiv.org/abs/2105.14141.
+        They compare the uniforms ``u_i = 1 - (1 - d_i) ** (n - 1)`` of a Dirichlet copula with ``p``,
+        ``d ~ Dirichlet(1, ..., 1)``: ``u`` and ``1 - u`` for two samples. Dimitriev and Zhou (2021), https://arxiv.org/abs/2105.14141.
         """
 
     @abstractmethod

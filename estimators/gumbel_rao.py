@@ -23,9 +23,9 @@ class GumbelRao(Estimator):
         \frac{1}{M} \sum_{m=1}^{M} \nabla_s \, \mathrm{softmax}\big((s + g^{(m)}) / \tau\big), \qquad
         z \sim q, \quad g^{(m)} \sim \mathrm{Gumbel} \mid \arg\max(s + g^{(m)}) = z
 
-    The noise is not differentiated. The temperature after t training steps is ``max(minimum, initial * exp(-rate * t'))`` with t'
-    the last multiple of ``update_every``. Decoder calls: 1, however many draws of noise. Biased exactly as straight-through
-    Gumbel-softmax, with less variance: lower temperatures become affordable.
+    The noise is not differentiated. The temperature after t training steps is ``max(minimum, initial * exp(-rate * t'))`` with
+    t' the last multiple of ``update_every``. Decoder calls: 1, however many draws of noise. Biased exactly as
+    straight-through Gumbel-softmax, with less variance: lower temperatures become affordable.
 
     Choose it in place of straight-through Gumbel-softmax wherever the decoder costs more than M softmaxes.
 

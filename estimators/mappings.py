@@ -11,7 +11,7 @@ SMALLEST_EXCESS = 1e-6
 
 
 def alpha_entmax(scores: Tensor, alpha: float | Tensor) -> Tensor:
-    r"""Alpha-entmax of each row of ``scores`` ``[B, K]``; differentiable in the scores, and in alpha where it is a tensor ``[]``.
+    r"""Alpha-entmax of each row of ``scores`` ``[B, K]``; differentiable in them, and in alpha where it is a tensor ``[]``.
 
     .. math:: q = \arg\max_{p \in \Delta} \; p \cdot s + H_\alpha(p)
 
@@ -23,7 +23,7 @@ def alpha_entmax(scores: Tensor, alpha: float | Tensor) -> Tensor:
     """
     # The best score at zero keeps the arithmetic precise. A state this far below has no mass: lifting it there changes neither
     # q nor a gradient, and keeps the -inf of masked states out.
-    lowest = -2 / (float(alpha) - 1)
+    lowest = -2 / (float(alpha.detach() if isinstance(alpha, Tensor) else alpha) - 1)
     scores = (scores - scores.detach().amax(-1, keepdim=True)).clamp(min=lowest)
     exact = {2.0: entmax.sparsemax, 1.5: entmax.entmax15}.get(alpha) if isinstance(alpha, float) else None
     if exact:

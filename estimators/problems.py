@@ -42,9 +42,9 @@ def neural(v: Tensor, parameters: Tensor) -> Tensor:
     """``5 (w . tanh(3 W v + b) )^2 + 1``, a decoder of one hidden layer."""
     size = v.shape[1]
     weights = parameters[:, : HIDDEN * size].view(-1, HIDDEN, size)
-    bias, out = parameters[:, HIDDEN * size :].split([HIDDEN, HIDDEN], 1)
+    bias, out = parameters[:, HIDDEN * size : HIDDEN * (size + 1)], parameters[:, HIDDEN * (size + 1) :]
     hidden = torch.tanh(3 * (weights * v.unsqueeze(1)).sum(2) + bias)
-    return 5 * (out * hidden).sum(1) ** 2 + 1
+    return 5 * (out * hidden).sum(1).square() + 1
 
 
 LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[int], int]]] = {

@@ -26,8 +26,8 @@ class ReinMax(Estimator):
     .. math:: \nabla L \approx \nabla \ell(z) + \nabla_z \ell(z) \cdot
         \big( 2 J(\tfrac{q_\tau + z}{2}) - \tfrac{1}{2} J(q) \big), \qquad J(p) = \mathrm{diag}(p) - p p^\top, \quad z \sim q
 
-    with :math:`q_\tau = \mathrm{softmax}(s / \tau)`. Decoder calls: 1. Biased; at temperature 1 exact for losses that are linear or
-    quadratic in z, and there it equals ZGR.
+    with :math:`q_\tau = \mathrm{softmax}(s / \tau)`. Decoder calls: 1. Biased; at temperature 1 exact for losses that are
+    linear or quadratic in z, and there it equals ZGR.
 
     Choose it for categorical latents where losses are differentiable in z, one-hot samples are to be decoded, and one call
     is all there is.

@@ -22,10 +22,10 @@ class Relax(Estimator):
     .. math:: \hat g = \big(\ell(b) - c(\tilde z)\big) \nabla_s \log q(b) + \nabla_s c(z) - \nabla_s c(\tilde z), \qquad
         c(z) = \eta\, \ell\big(\mathrm{softmax}(z / \tau)\big) + r_\phi(z)
 
-    with :math:`z = s + g` Gumbel noise, b its largest entry, and :math:`\tilde z` a second draw given b. REBAR has no network
-    :math:`r_\phi`. :math:`\eta`, :math:`\tau` and :math:`\phi` minimise the estimator's variance, through ``auxiliary``; they are the
-    estimator's own parameters, and no gradient of theirs reaches the encoder or the decoder. Decoder calls: 3; the decoder
-    learns from b alone. Unbiased, whatever the control variate.
+    with :math:`z = s + g` Gumbel noise, b its largest entry, and :math:`\tilde z` a second draw given b. REBAR has no
+    network :math:`r_\phi`. :math:`\eta`, :math:`\tau` and :math:`\phi` minimise the estimator's variance, through
+    ``auxiliary``; they are the estimator's own parameters, and no gradient of theirs reaches the encoder or the decoder.
+    Decoder calls: 3; the decoder learns from b alone. Unbiased, whatever the control variate.
 
     Choose it where losses are differentiable in z, three calls are affordable, and bias is not.
 

@@ -189,7 +189,9 @@ class Categorical(Space):
 
 
 class BitVector(Space):
-    r"""``D`` independent bits, ``q(z) = \prod_d \sigma(s_d)^{z_d} (1 - \sigma(s_d))^{1 - z_d}`` for each row of ``scores`` ``[B, D]``.
+    r"""``D`` independent bits for each row of ``scores`` ``[B, D]``.
+
+    .. math:: q(z) = \prod_d \sigma(s_d)^{z_d} (1 - \sigma(s_d))^{1 - z_d}
 
     A score of ``-inf`` keeps a bit off. State number ``c`` has the bits of c's binary numeral, the first bit the highest.
     """

@@ -41,7 +41,7 @@ def budgeted_marginals(scores: Tensor, budget: int | None) -> Tensor:
 
 
 def lanes(marginals: Tensor, budget: int | None) -> Tensor:
-    """Where each bit's interval starts, ``[B, D]``, differentiable, so that no point of the circle lies in more than ``budget``.
+    """Starts of the bits' intervals, ``[B, D]``, differentiable: no point of the circle lies in more than ``budget``.
 
     The bits with the largest marginals have a lane each and start at zero: their states are nested. What would not fit in
     the lanes left is laid end to end around as few of them as hold it; with a budget of D, nothing is.
@@ -68,11 +68,11 @@ class SparseMAP(Estimator):
         q(z) = \big|\{u \in [0, 1) : z_d = [\, u \in I_d \,] \text{ for all } d\}\big|, \quad |I_d| = \mu_d
 
     Marginals are SparseMAP's, in closed form; with a budget, :math:`\tau` keeps their sum within it. Many distributions have
-    these marginals. This one lays the intervals :math:`I_d` from zero: its states are nested, each one the last without its least
-    likely bit. Under a budget the intervals that need it are laid end to end (systematic sampling), and no state has more
-    bits than the budget. The published solver's choice among such distributions depends on its starting point; this one
-    is differentiable almost everywhere, and needs no solver. Decoder calls: the number of distinct marginals, and at most D + 1. Exact
-    for its own q.
+    these marginals. This one lays the intervals :math:`I_d` from zero: its states are nested, each one the last without its
+    least likely bit. Under a budget the intervals that need it are laid end to end (systematic sampling), and no state has
+    more bits than the budget. The published solver's choice among such distributions depends on its starting point; this one
+    is differentiable almost everywhere, and needs no solver. Decoder calls: the number of distinct marginals, and at most
+    D + 1. Exact for its own q.
 
     Choose it for bit vectors of any length, with a decoder that can afford a few states.
 

@@ -21,16 +21,16 @@ class SumAndSample(Estimator):
         + (1 - q(C)) \big[ \nabla \ell(z') + (\ell(z') - b) \nabla \log q(z') \big],
         \qquad z' \sim q(\cdot \mid z' \notin C)
 
-    One baseline b on both parts: with different ones the estimator is biased. Decoder calls: ``summed + 1``, and as many as there
-    are states where k is no less. Unbiased; its variance is at most that of the score function, and vanishes as q becomes
-    certain.
+    One baseline b on both parts: with different ones the estimator is biased. Decoder calls: ``summed + 1``, and as many as
+    there are states where k is no less. Unbiased; its variance is at most that of the score function, and vanishes as q
+    becomes certain.
 
     Choose it where q soon is concentrated on few states, and a softmax is wanted.
 
     Args:
         summed: states that are summed, k.
-        baseline: what is subtracted from the losses: ``none``; ``moving_average`` of past batches' losses; ``nvil``, a network of
-            the context plus the moving average.
+        baseline: what is subtracted from the losses: ``none``; ``moving_average`` of past batches' losses; ``nvil``, a
+            network of the context plus the moving average.
         decay: forgetting factor of the moving average, in (0, 1].
         hidden_size: hidden units of the network of ``nvil``.
 

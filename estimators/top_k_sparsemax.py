@@ -18,9 +18,9 @@ class TopKSparsemax(Estimator):
 
     .. math:: q = \arg\min_{p \in \Delta,\; \|p\|_0 \le k} \|p - s\|^2, \qquad L = \sum_{z : q(z) > 0} q(z) \, \ell(z)
 
-    For bit vectors the score of a state is that of its bits, :math:`s \cdot z`, and its k best states are found exactly. Decoder
-    calls: at most ``k``. Exact for its own q, which is sparsemax over all states as soon as that has no more than k in its
-    support; the metric ``saturation`` is the share of examples in which all k states have mass, so that more of them might.
+    For bit vectors the score of a state is that of its bits, :math:`s \cdot z`, and its k best states are found exactly.
+    Decoder calls: at most ``k``. Exact for its own q, which is sparsemax over all states as soon as that has no more than k
+    in its support; the metric ``saturation`` is the share of examples in which all k states have mass, so that others might.
 
     Choose it where the states are too many for sparsemax (bit vectors), or its support too large for the decoder.
 

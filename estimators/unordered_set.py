@@ -63,9 +63,9 @@ class UnorderedSet(Estimator):
 
     .. math:: b_s = \sum_{s' \in S} q(s') R^{\setminus s}(S, s') \ell(s')
 
-    where :math:`R^{\setminus s}` is the ratio in the domain without s, and one for s itself. It is the Rao-Blackwellized form of
-    every estimator that draws without replacement. Decoder calls: ``samples``; fewer where fewer states have mass, and then it
-    is exact. Unbiased. Its arithmetic grows as 2^k.
+    where :math:`R^{\setminus s}` is the ratio in the domain without s, and one for s itself. It is the Rao-Blackwellized form
+    of every estimator that draws without replacement. Decoder calls: ``samples``; fewer where fewer states have mass, and
+    then it is exact. Unbiased. Its arithmetic grows as 2^k.
 
     Choose it for a handful of calls on a q of moderate entropy, where samples with replacement would repeat themselves.
 

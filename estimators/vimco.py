@@ -31,8 +31,8 @@ class VIMCO(Estimator):
         - \sum_s \tilde w_s \nabla \log w_s
 
     with :math:`\hat L` the logarithm above, :math:`\hat L_{-s}` the same with :math:`w_s` replaced by the geometric mean of the
-    others, and :math:`\tilde w_s = w_s / \sum_j w_j`. Decoder calls: ``samples``. Unbiased for its own objective, which is at most
-    the expected loss and falls with S.
+    others, and :math:`\tilde w_s = w_s / \sum_j w_j`. Decoder calls: ``samples``. Unbiased for its own objective, which is at
+    most the expected loss and falls with S.
 
     Choose it to maximise a multi-sample bound; never compare its training loss with that of other estimators.
 

@@ -144,7 +144,8 @@ class SignalGame(nn.Module):
         if self.reward == "zero_one" and not estimator.samples_states:
             raise OptionError(
                 "reward",
-                "zero_one is the reward of a game that is played: it needs an estimator that samples messages, such as score_function",
+                "zero_one is the reward of a game that is played: it needs an estimator that samples messages, such as "
+                "score_function",
             )
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Games:
@@ -167,7 +168,7 @@ class SignalGame(nn.Module):
 
         estimate = estimator(self.sender(target), loss_function, context=target, generator=generator)
         objective = estimate.surrogate - self.entropy_coefficient * estimate.entropy
-        ((messages, correct),) = decoded
+        messages, correct = decoded[-1]  # what the estimate is of; a probe decodes others before
         metrics = {
             "loss": estimate.value,
             "success_rate": messages.sum(estimate.weights * correct),

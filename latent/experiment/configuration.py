@@ -32,6 +32,15 @@ class Training(BaseModel):
     log_every: int = Field(100, ge=1, description="Steps between two rows of metrics, averages of the steps since the last.")
     evaluate_every: int = Field(1000, ge=1, description="Steps between two evaluations on the validation split.")
     checkpoint_every: int = Field(1000, ge=1, description="Steps between two checkpoints; a kill loses at most as many.")
+    probe_every: int = Field(0, ge=0, description="Steps between two probes of the estimator's gradient; 0 is never.")
+    probe_examples: int = Field(4, ge=1, description="Examples that a probe measures the gradient on.")
+    probe_draws: int = Field(32, ge=2, description="Independent estimates of the gradient that a probe draws.")
+
+
+# They decide no result. A probe adds to the rows of metrics, and changes nothing else in them nor in a checkpoint: a run may go on
+# with other probes, is comparable with a run that has none, and keeps the hash that it had before there were any.
+UNNOTICED = ("checkpoint_every", "probe_every", "probe_examples", "probe_draws")
+"""Options of :class:`Training` that a run's hash leaves out."""
 
 
 class Tracking(BaseModel):
@@ -128,7 +137,7 @@ class Configuration:
     def digest(self, fingerprint: str) -> str:
         """Hash of all that decides a run's results but its seed: no paths, no tracking, but the content of the data."""
         kept = {key: value for key, value in self.data.items() if key not in ("seed", "experiment", "tracking")}
-        kept["train"] = {key: value for key, value in kept["train"].items() if key != "checkpoint_every"}
+        kept["train"] = {key: value for key, value in kept["train"].items() if key not in UNNOTICED}
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "path"} | {"content": fingerprint}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 

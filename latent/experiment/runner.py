@@ -37,7 +37,7 @@ class Reporter(Protocol):
         """A step is done."""
 
     def row(self, row: dict[str, Any]) -> None:
-        """A row of metrics has been written."""
+        """A row of metrics has been written; of those, with the means that training has."""
 
 
 def execute(experiment: Experiment, reporter: Reporter, force: bool = False) -> tuple[dict[str, Any], bool]:
@@ -100,7 +100,8 @@ class _Run:
                     if row:
                         rows.append(row)
                         sink.log(row)
-                        self.reporter.row(row)
+                        if "train/decoder_calls" in row:  # a row of a probe alone has no progress to show
+                            self.reporter.row(row)
                     if stop.is_set() and self.training.step < steps:
                         self._save(log)
                         raise Interrupted(f"stopped after step {self.training.step}; the same command goes on from there")
@@ -128,21 +129,33 @@ class _Run:
         last = step == self.settings["steps"]
         due = {name: last or step % self.settings[f"{name}_every"] == 0 for name in ("log", "evaluate", "checkpoint")}
         self.reporter.advance(step)
-        row: dict[str, Any] = {}
-        if due["log"] or due["evaluate"]:
-            row = {"step": step, "total_decoder_calls": int(self.training.total_decoder_calls)}
-            row |= {f"train/{name}": value for name, value in self.training.means.pop().items()}
-            row |= gradient_norms(self.training.task)
-            try:
-                row |= self.training.evaluate("val") if due["evaluate"] else {}
-                row |= self.training.evaluate("test") if last else {}
-            except Diverged as error:
-                raise RunError(f"{error}. {ADVICE}") from error
+        row = self._metrics(due["evaluate"], last) if due["log"] or due["evaluate"] else {}
+        row |= self._probe()
+        if row:
+            row = {"step": step, "total_decoder_calls": int(self.training.total_decoder_calls), **row}
             row["time/seconds"] = self._seconds()
             log.write(row)
         if due["checkpoint"]:
             self._save(log)
         return row
+
+    def _metrics(self, evaluate: bool, last: bool) -> dict[str, Any]:
+        """Means of the steps since the last call, norms of gradients, and evaluations."""
+        row: dict[str, Any] = {f"train/{name}": value for name, value in self.training.means.pop().items()}
+        row |= gradient_norms(self.training.task)
+        try:
+            row |= self.training.evaluate("val") if evaluate else {}
+            row |= self.training.evaluate("test") if last else {}
+        except Diverged as error:
+            raise RunError(f"{error}. {ADVICE}") from error
+        return row
+
+    def _probe(self) -> dict[str, float]:
+        """Metrics of a probe, where one is due. It leaves the means of the steps alone: they do not depend on it."""
+        every = self.settings["probe_every"]
+        if not every or self.training.step % every:
+            return {}
+        return self.training.probe(self.settings["probe_examples"], self.settings["probe_draws"])
 
     def _seconds(self) -> float:
         return time.monotonic() - self.begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch.nn.parameter import UninitializedParameter
 from estimators import derived_seed
 from latent.experiment.experiment import Experiment
 from latent.experiment.metrics import RunningMeans, gradient_norm
+from latent.experiment.probe import Probe, unnoticed
+
+log = logging.getLogger(__name__)
 
 
 class Diverged(Exception):
@@ -34,6 +38,7 @@ class Training:
     def __init__(self, experiment: Experiment) -> None:
         settings = experiment.configuration["train"]
         self.batch_size = settings["batch_size"]
+        self.seed = experiment.configuration["seed"]
         self.fabric = experiment.fabric
         self.objective = experiment.objective
         self.task, self.estimator = self.objective.task, self.objective.estimator
@@ -45,14 +50,15 @@ class Training:
         ]
         self.optimizer = torch.optim.Adam(groups, lr=settings["learning_rate"], fused=True)
         self.module, self.wrapped_optimizer = self.fabric.setup(self.objective, self.optimizer)
-        seed, device = experiment.configuration["seed"], self.fabric.device
+        device = self.fabric.device
         self.generators = {
-            "batches": torch.Generator().manual_seed(derived_seed("batches", seed)),
-            "estimator": torch.Generator(device).manual_seed(derived_seed("estimator", seed)),
+            "batches": torch.Generator().manual_seed(derived_seed("batches", self.seed)),
+            "estimator": torch.Generator(device).manual_seed(derived_seed("estimator", self.seed)),
         }
         self.step = 0
         self.total_decoder_calls = torch.zeros((), dtype=torch.int64, device=device)
         self.means = RunningMeans(device)
+        self.warned_of_probe = False
 
     def _materialise(self) -> None:
         """Give parameters that wait for their first input their size, before an optimiser is made of them."""
@@ -103,6 +109,29 @@ class Training:
         except FloatingPointError as error:
             raise Diverged(f"the evaluation on {split} after step {self.step} failed: {error}") from error
         return {f"{split}/{name}": value for name, value in metrics.items()}
+
+    def probe(self, examples: int, draws: int) -> dict[str, float]:
+        """Quality of the estimator's gradient on ``examples`` fresh ones, from ``draws`` estimates, named ``probe/...``.
+
+        What it draws follows from the seed and the step alone, and training goes on as if it had not been. Where there is no
+        exact gradient to compare with, nothing is measured, and the first time a warning says why.
+        """
+        device = self.fabric.device
+        seeds = {name: derived_seed("probe", self.seed, self.step, name) for name in ("batch", "estimator", "default")}
+        probe = Probe(self.estimator, draws)
+        try:
+            with unnoticed(self.task, device, seeds["default"]):
+                batch = self.task.draw(examples, torch.Generator().manual_seed(seeds["batch"]))
+                batch = self.fabric.strategy.precision.convert_input(batch)  # as the accelerator does in training
+                with self.fabric.autocast():
+                    self.task(batch, probe, torch.Generator(device).manual_seed(seeds["estimator"]))
+            metrics = probe.metrics()
+        except (ValueError, FloatingPointError) as error:
+            if not self.warned_of_probe:
+                log.warning("The gradient cannot be probed after step %d (%s); training goes on without", self.step, error)
+            self.warned_of_probe = True
+            return {}
+        return {f"probe/{name}": value for name, value in metrics.items()}
 
     def is_finite(self) -> bool:
         """Whether every parameter is; an update can overflow though its gradient does not."""

@@ -1,0 +1,144 @@
+"""The table of certificates: every estimator on the fixed family of problems, for the command line and for the docs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from estimators import ESTIMATORS, Estimator, OptionError
+from estimators.catalogue import CATALOGUE, Entry, label, verdict
+from estimators.certify import Certificate, certify
+from estimators.problems import FAMILY
+from latent.experiment import parts
+from latent.experiment.yaml_source import Source, with_overrides
+
+COLUMNS = ("estimator", "unbiased", "encoder\nbias", "decoder\nbias", "vari-\nance", "calls", "var ×\ncalls")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One estimator's certificates in short: largest relative biases, and medians over the problems.
+
+    Attributes:
+        estimator: name and options.
+        space: the kind of latent.
+        verdict: see :func:`estimators.catalogue.verdict`.
+        passed: whether it is what the estimator declares.
+        certificates: one for each problem.
+    """
+
+    estimator: str
+    space: str
+    verdict: str
+    passed: bool
+    certificates: list[Certificate]
+
+    def summary(self) -> dict[str, Any]:
+        """The values of the table's columns."""
+        encoder = [certificate.encoder for certificate in self.certificates]
+        products = [certificate.encoder.variance * certificate.calls for certificate in self.certificates]
+        return {
+            "estimator": self.estimator,
+            "space": self.space,
+            "verdict": self.verdict,
+            "encoder_bias": max(quality.bias for quality in encoder),
+            "decoder_bias": max(certificate.decoder.bias for certificate in self.certificates),
+            "variance": statistics.median(quality.variance for quality in encoder),
+            "cosine": statistics.median(quality.cosine for quality in encoder),
+            "calls": statistics.mean(certificate.calls for certificate in self.certificates),
+            "variance_calls": statistics.median(products),
+        }
+
+    def cells(self) -> list[str]:
+        """The columns as text."""
+        values = self.summary()
+        forms: dict[str, Callable[[float], str]] = {
+            "encoder_bias": _bias,
+            "decoder_bias": _bias,
+            "variance": _number,
+            "calls": "{:.2f}".format,
+            "variance_calls": _number,
+        }
+        verdict = self.verdict if self.certificates[0].unbiased or not self.passed else f"no: {self.verdict}"
+        return [self.estimator.replace(" ", "\n  "), verdict, *(form(values[key]) for key, form in forms.items())]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything."""
+        return self.summary() | {
+            "passed": self.passed,
+            "certificates": [dataclasses.asdict(certificate) for certificate in self.certificates],
+        }
+
+
+def _bias(value: float) -> str:
+    return f"{value:.0e}" if value < 1e-3 else f"{value:.3f}"
+
+
+def _number(value: float) -> str:
+    return "0" if value < 1e-9 else f"{value:.2f}"
+
+
+def entries(words: Sequence[str]) -> list[Entry]:
+    """The estimators to certify: ``NAME``, with the catalogue's options, or ``NAME KEY=VALUE ...``; all, where none is named.
+
+    Raises:
+        ConfigurationError: if an option cannot be read.
+        OptionError: if there is no such estimator.
+    """
+    available = parts.estimators()
+    catalogued = [*CATALOGUE, *((name, {}) for name in available if name not in ESTIMATORS)]
+    chosen: list[tuple[str, list[str]]] = []
+    for word in words:
+        if "=" not in word:
+            chosen.append((word, []))
+        elif chosen:
+            chosen[-1][1].append(word)
+        else:
+            raise OptionError(word.partition("=")[0], "an option follows the name of its estimator")
+    found: list[Entry] = []
+    for name, options in chosen:
+        if name not in available:
+            close = difflib.get_close_matches(name, available, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise OptionError("estimator", f"there is no {name!r}{hint}; estimators: {', '.join(available)}")
+        given = [(name, with_overrides(Source(), options).data)] if options else []
+        found += given or [entry for entry in catalogued if entry[0] == name]
+    return found if chosen else catalogued
+
+
+def build(name: str, options: dict[str, Any]) -> Estimator:
+    """An estimator of this project or of an entry point.
+
+    Raises:
+        OptionError: if it has no such option, or a value is of the wrong type or out of range.
+    """
+    part = parts.estimators()[name]
+    model = parts.options_model(part)
+    try:
+        values = model.model_validate(options).model_dump()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(model.model_fields) or "none"
+            raise OptionError(option, f"{name} has no such option; its options: {known}") from None
+        raise OptionError(option, f"{problem['msg']}, got {problem['input']!r}") from None
+    estimator: Estimator = part(**values)
+    return estimator
+
+
+def row(name: str, options: dict[str, Any], done: Callable[[], None] = lambda: None) -> Row:
+    """Certify one estimator on every problem of the family; ``done`` is called after each."""
+    estimator = build(name, options)
+    certificates = []
+    for problem in FAMILY:
+        certificates.append(certify(estimator, estimator.space, problem))
+        done()
+    text, passed = verdict(name, options, certificates)
+    return Row(label(name, options), estimator.space.name, text, passed, certificates)

@@ -162,14 +162,14 @@ def search(scores: Tensor) -> Tensor:
 
 
 def interleaved(steps: list[Step], repeats: int) -> list[float]:
-    """Median times of steps whose calls alternate, in milliseconds."""
+    """Median processor times of steps whose calls alternate, in milliseconds."""
     times: list[list[float]] = [[] for _ in steps]
     for repeat in range(repeats + 20):
         for step, record in zip(steps, times, strict=True):
-            begun = time.perf_counter()
+            begun = time.process_time()
             step()
             if repeat >= 20:
-                record.append(time.perf_counter() - begun)
+                record.append(time.process_time() - begun)
     return [statistics.median(record) * 1e3 for record in times]
 
 

@@ -26,7 +26,7 @@ from estimators.relax import Relax, rebar
 from estimators.score_function import ScoreFunction
 from estimators.spaces import SPACES, BitVector, Categorical, Space, as_scores
 from estimators.sparse import SparseMarginalization, entmax_marginalization, sparsemax
-from estimators.sparse_map import SparseMAP, budget_sparse_map, sparse_map
+from estimators.sparse_map import SparseMAP
 from estimators.straight_through import StraightThrough
 from estimators.sum_and_sample import SumAndSample
 from estimators.top_k_sparsemax import TopKSparsemax
@@ -39,8 +39,7 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "entmax": entmax_marginalization,
     "top_k_sparsemax": TopKSparsemax,
     "bounded_sparse": BoundedSparse,
-    "sparse_map": sparse_map,
-    "budget_sparse_map": budget_sparse_map,
+    "sparse_map": SparseMAP,
     "score_function": ScoreFunction,
     "sum_and_sample": SumAndSample,
     "unordered_set": UnorderedSet,
@@ -103,7 +102,6 @@ __all__ = [
     "TopKSparsemax",
     "UnorderedSet",
     "as_scores",
-    "budget_sparse_map",
     "build",
     "derived_seed",
     "disarm",
@@ -112,6 +110,5 @@ __all__ = [
     "enumerate_outcomes",
     "expected_loss",
     "rebar",
-    "sparse_map",
     "sparsemax",
 ]

@@ -17,10 +17,11 @@ def disagreement(scores: Tensor, samples: int) -> Tensor:
 
     .. math:: P(1, 0) = (1 - p) - (1 - 2t)_+^{n - 1}, \qquad t = 1 - (1 - p)^{1 / (n - 1)}, \quad p = \sigma(s)
     """
-    off = torch.sigmoid(-scores)
-    twice = 2 * copula_threshold(torch.sigmoid(scores), samples)
+    p = torch.sigmoid(scores)
+    twice = 2 * copula_threshold(p, samples)
     # For a small p, 1 - P(0, 0) and p are both small, and so is the error of their difference.
-    return torch.where(twice < 1, off - 1 - torch.expm1((samples - 1) * torch.log1p(-twice.clamp(max=0.999))), off)
+    either = -torch.expm1((samples - 1) * torch.log1p(-twice.clamp(max=1)))
+    return torch.where(twice < 1, either - p, torch.sigmoid(-scores))
 
 
 @final

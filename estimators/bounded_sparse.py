@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import final
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
+from torch import Tensor
 
 from estimators.base import Estimate, Estimator, OptionError, Proposal
 from estimators.draws import Draws
@@ -14,36 +13,53 @@ from estimators.mappings import alpha_entmax, support_entropy
 from estimators.spaces import Categorical
 
 
-class LossTable(nn.Module):
-    """A prediction of the loss of every state from the context: ``[B, ...]`` to ``[B, K]``. Sizes are those of the first call."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.hidden = nn.LazyLinear(hidden_size)
-        self.states = nn.LazyLinear(hidden_size, bias=False)  # its weight [H, K] holds a column for each state
-
-    def forward(self, context: Tensor, states: int) -> Tensor:
-        features = context.detach().flatten(1).to(self.hidden.bias.dtype)
-        if isinstance(self.states.weight, UninitializedParameter):
-            self.states(features.new_zeros(1, states))
-        hidden = torch.tanh(self.hidden(features))
-        prediction: Tensor = hidden @ self.states.weight
-        return prediction
-
-
 @final
 class BoundedSparse(Estimator):
+    r"""Bounded sparse marginalization: a support of up to m states is summed; of a larger one, a part is sampled.
+
+    .. math:: L = \sum_{k \in H} q_k \ell(k) + \frac{n}{r} \sum_{k \in T} q_k \ell(k), \qquad q = \mathrm{sparsemax}(s)
+
+    H are the h heaviest states, T is a uniform sample, without replacement, of r = m - h of the n others in the support. The
+    decoder's gradient is that of this sum. The encoder's has a control variate made of the sampled losses themselves:
+
+    .. math:: \hat g = \sum_{k \in H} (\ell(k) - \bar\ell)\, \nabla q_k
+        + \frac{n - 1}{r - 1} \sum_{k \in T} (\ell(k) - \bar\ell)\, \nabla q_k, \qquad
+        \bar\ell = \frac{1}{r} \sum_{k \in T} \ell(k)
+
+    The factor is n / r for the sampling, times :math:`\frac{(n - 1) / n}{(r - 1) / r}` because losses that are centred on
+    their own mean shrink; with it, and since :math:`\sum_k \nabla q_k = 0`, both gradients are unbiased. A uniform sample
+    suits the encoder: sparsemax's Jacobian treats every state of the support alike, however little mass it has.
+    Decoder calls: the size of the support, and never more than ``budget``. Exact for examples whose support fits.
+
+    Choose it in place of sparsemax where the large supports of the first steps do not fit into memory or time.
+
+    Args:
+        budget: most decoder calls of an example, m, at least 2.
+        summed: states of a larger support that are summed, h, at most m - 2; without it, a quarter of the budget.
+
+    Raises:
+        OptionError: if an option is out of its range.
+
+    References:
+        - The estimator is this project's own. Its parts: Correia, Niculae, Aziz and Martins (2020), Efficient marginalization
+          of discrete and structured latent variables via sparsity, https://arxiv.org/abs/2007.01919.
+        - Liu, Regier, Tripuraneni, Jordan and McAuliffe (2019), Rao-Blackwellized stochastic gradients for discrete
+          distributions, https://arxiv.org/abs/1810.04777, for summing the heaviest states.
+        - Horvitz and Thompson (1952), A generalization of sampling without replacement from a finite universe,
+          https://doi.org/10.1080/01621459.1952.10483446.
+    """
+
     unbiased = True
 
-    def __init__(self, *, budget: int = 32, summed: int = 0, hidden_size: int = 0) -> None:
+    def __init__(self, *, budget: int = 32, summed: int | None = None) -> None:
         super().__init__()
         if budget < 2:
             raise OptionError("budget", f"must be at least 2, got {budget}")
-        if not 0 <= summed <= budget - 2:
+        self.summed = min(budget // 4, budget - 2) if summed is None else summed
+        if not 0 <= self.summed <= budget - 2:
             raise OptionError("summed", f"must lie between 0 and budget - 2 = {budget - 2}, got {summed}")
         self.budget = budget
-        self.summed = summed
-        self.table = LossTable(hidden_size) if hidden_size else None
+        self.sampled = budget - self.summed
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return alpha_entmax(Categorical(scores).scores, 2.0)
@@ -54,44 +70,36 @@ class BoundedSparse(Estimator):
         support = q.detach() > 0
         size = support.sum(1, keepdim=True)
         beyond = size > self.budget
-        keep, tail = support, torch.zeros_like(support)
-        sampled = self.budget - self.summed
-        if beyond.any():
-            rest = support.scatter(1, q.detach().topk(self.summed, 1).indices, False) if self.summed else support
-            first = torch.zeros_like(support).index_fill(1, torch.zeros_like(size[0]), True)
-            eligible = torch.where(beyond, rest, first).to(q.dtype)
-            chosen = draws.without_replacement(eligible / eligible.sum(1, keepdim=True), sampled)
-            tail = torch.zeros_like(support).scatter(1, chosen, True) & rest & beyond
-            keep = torch.where(beyond, (support & ~rest) | tail, support)
+        heaviest = torch.zeros_like(support).scatter(1, space.k_best(self.summed), True)
+        tail = self._tail(support & ~heaviest & beyond, beyond, draws, q.dtype)
+        keep = torch.where(beyond, heaviest | tail, support)
         others = (size - self.summed).to(q.dtype)
-        weights = torch.where(tail, q * others / sampled, q)
+        weights = torch.where(tail, q * others / self.sampled, q)
         return Proposal(
             space.select(space.all_states(), keep),
             weights[keep],
             support_entropy(q).sum(1),
             context=context,
-            memory={"q": q, "keep": keep, "tail": tail[keep], "others": others, "beyond": beyond},
-            metrics={"beyond_budget": beyond[:, 0].to(q.dtype)},
+            memory={"tail": tail[keep], "others": others[:, 0], "beyond": beyond[:, 0]},
+            metrics={"support": size[:, 0].to(q.dtype), "beyond_budget": beyond[:, 0].to(q.dtype)},
         )
+
+    def _tail(self, rest: Tensor, beyond: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
+        """``[B, K]``: which of the others are sampled; none where the support fits."""
+        none = torch.zeros_like(rest)
+        if not beyond.any():
+            return none
+        # An example whose support fits needs no draw: all its mass is on one state, and what follows it does not count.
+        eligible = torch.where(beyond, rest, none.index_fill(1, beyond.new_zeros(1, dtype=torch.int64), True)).to(dtype)
+        chosen = draws.without_replacement(eligible / eligible.sum(1, keepdim=True), self.sampled)
+        return none.scatter(1, chosen, True) & rest
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         latents, weights = proposal.latents, proposal.weights
-        q, tail, keep = proposal.memory["q"], proposal.memory["tail"], proposal.memory["keep"]
-        others, beyond = proposal.memory["others"], proposal.memory["beyond"]
-        signal, known, auxiliary = losses.detach(), torch.zeros(()), None
-        correction = 0.0
-        if self.table is not None:
-            assert proposal.context is not None
-            prediction = self.table(proposal.context, q.shape[1]).to(q.dtype)
-            auxiliary = (signal - prediction[keep]).square().mean()
-            known = prediction.detach()
-            correction = (q * known).sum(1)
-            signal = signal - known[keep]
-        sampled = self.budget - self.summed
-        mean = latents.sum(tail * signal) / sampled
-        baseline = latents.gather(torch.where(beyond[:, 0], mean, 0))
-        # Centred on their own mean, the sampled losses shrink: (n - 1) / n of a population over (m - 1) / m of a sample.
-        shrink = latents.gather((others[:, 0] - 1) / others[:, 0] * sampled / (sampled - 1))
-        encoder = weights * (signal - baseline) * torch.where(tail, shrink, 1.0)
-        decoder = latents.sum(weights.detach() * losses)
-        return Estimate.of(proposal, surrogate=decoder + latents.sum(encoder) + correction, value=decoder, auxiliary=auxiliary)
+        tail, others, beyond = (proposal.memory[key] for key in ("tail", "others", "beyond"))
+        detached = losses.detach()
+        mean = torch.where(beyond, latents.sum(tail * detached) / self.sampled, 0)
+        grown = (others - 1) / others * self.sampled / (self.sampled - 1)
+        signal = (detached - latents.gather(mean)) * torch.where(tail, latents.gather(grown), 1.0)
+        value = latents.sum(weights.detach() * losses)
+        return Estimate.of(proposal, surrogate=value + latents.sum(weights * signal), value=value)

@@ -1,4 +1,8 @@
-"""REBAR and RELAX: the score function with a learned control variate that is made of relaxed samples."""
+"""REBAR and RELAX: the score function with a learned control variate that is made of relaxed samples.
+
+Where the paper's network reads perturbed scores z, this one reads log softmax(z): a constant added to all scores changes
+nothing in q, and should not change the control variate.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ class Relax(Estimator):
     r"""REBAR and RELAX: the score function, less a control variate c of relaxed samples that knows the loss.
 
     .. math:: \hat g = \big(\ell(b) - c(\tilde z)\big) \nabla_s \log q(b) + \nabla_s c(z) - \nabla_s c(\tilde z), \qquad
-        c(z) = \eta\, \ell\big(\mathrm{softmax}(z / \tau)\big) + r_\phi(z)
+        c(z) = \eta\, \ell\big(\mathrm{softmax}(z / \tau)\big) + r_\phi(\log \mathrm{softmax}(z))
 
     with :math:`z = s + g` Gumbel noise, b its largest entry, and :math:`\tilde z` a second draw given b. REBAR has no
     network :math:`r_\phi`. :math:`\eta`, :math:`\tau` and :math:`\phi` minimise the estimator's variance, through
@@ -79,8 +83,8 @@ class Relax(Estimator):
         variates = self.scale.to(losses.dtype) * losses[:, 1:]
         if self.network is not None:
             perturbed = proposal.memory["perturbed"]
-            finite = perturbed.masked_fill(perturbed == -torch.inf, 0).to(self.scale.dtype)
-            variates = variates + self.network(finite)[..., 0].to(losses.dtype)
+            features = perturbed.log_softmax(-1).masked_fill(perturbed == -torch.inf, 0)
+            variates = variates + self.network(features.to(self.scale.dtype))[..., 0].to(losses.dtype)
         own = [parameter for parameter in self.parameters() if parameter.requires_grad] if self.training else []
         first, second = variates.unbind(1)
         (pathwise,) = torch.autograd.grad((first - second).sum(), scores, create_graph=bool(own), retain_graph=True)

@@ -125,17 +125,3 @@ class SparseMAP(Estimator):
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         value = proposal.latents.sum(proposal.weights * losses)
         return Estimate.of(proposal, surrogate=value, value=value)
-
-
-def sparse_map() -> SparseMAP:
-    """SparseMAP over bit vectors: closed-form marginals, and the exact expectation over at most D + 1 nested states."""
-    return SparseMAP()
-
-
-def budget_sparse_map(*, budget: int) -> SparseMAP:
-    """SparseMAP over bit vectors in which no state has more bits than a budget.
-
-    Args:
-        budget: most bits that a state may have.
-    """
-    return SparseMAP(budget=budget)

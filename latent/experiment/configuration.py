@@ -37,8 +37,8 @@ class Training(BaseModel):
     probe_draws: int = Field(32, ge=2, description="Independent estimates of the gradient that a probe draws.")
 
 
-# They decide no result. A probe adds to the rows of metrics, and changes nothing else in them nor in a checkpoint: a run may go on
-# with other probes, is comparable with a run that has none, and keeps the hash that it had before there were any.
+# They decide no result. A probe adds to the rows of metrics, and changes nothing else in them nor in a checkpoint: a run may
+# go on with other probes, is comparable with a run that has none, and keeps the hash that it had before there were any.
 UNNOTICED = ("checkpoint_every", "probe_every", "probe_examples", "probe_draws")
 """Options of :class:`Training` that a run's hash leaves out."""
 

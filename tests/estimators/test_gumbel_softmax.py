@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from estimators import Draws, GumbelSoftmax, RandomDraws
+from estimators import GumbelSoftmax, RandomDraws
 
 F64 = torch.float64
 SCORE = 0.7  # of the first of two states; the other's is 0
@@ -21,14 +21,11 @@ def slope(y):
     return np.exp(y) + 2 * (1 - y) ** 2 - 4 * y * (1 - y) - 3
 
 
-class GivenNoise(Draws):
+class GivenNoise(RandomDraws):
     """Gumbel noise whose difference between the two states is given: with two states nothing else matters."""
 
     def __init__(self, difference):
         self.difference = difference
-
-    def categorical(self, probabilities, samples):
-        raise AssertionError("not a categorical draw")
 
     def gumbel(self, like):
         return torch.stack([self.difference, torch.zeros_like(self.difference)], 1)
@@ -91,7 +88,7 @@ def z_score(estimator, planted=1.0, samples=400_000):
     scores = torch.tensor([SCORE, 0.0], dtype=F64).repeat(samples, 1).requires_grad_()
     estimate = estimator(scores, lambda latents: loss(latents.value), generator=torch.Generator().manual_seed(7))
     gradients = planted * torch.autograd.grad(estimate.surrogate.sum(), scores)[0][:, 0]
-    error = gradients.mean() - oracle_gradient(float(estimator.temperature), estimator.straight_through)
+    error = gradients.mean() - oracle_gradient(float(estimator.temperature()), estimator.straight_through)
     return float(error.abs() / (gradients.std() / samples**0.5))
 
 
@@ -134,11 +131,11 @@ def test_temperature_follows_its_schedule_in_training_only():
     scores = torch.zeros(1, 3)
     seen = []
     for _ in range(10):
-        seen.append(float(estimator.temperature))
+        seen.append(float(estimator.temperature()))
         estimator(scores, lambda latents: latents.value[:, 0])
     assert seen == pytest.approx([max(0.5, np.exp(-0.1 * (t // 2 * 2))) for t in range(10)])
-    before = float(estimator.temperature)
+    before = float(estimator.temperature())
     estimator.eval()
     estimator(scores, lambda latents: latents.value[:, 0])
-    assert int(estimator.steps) == 10
-    assert float(estimator.temperature) == before
+    assert int(estimator.temperature.steps) == 10
+    assert float(estimator.temperature()) == before

@@ -1,19 +1,54 @@
 """Agreement between estimators, and hand-computed values."""
 
+import itertools
+
 import entmax
 import pytest
 import torch
 
 import estimators
 from estimators import Categorical, LatentLinear, Latents, RandomDraws, dot_products, enumerate_outcomes
-from tests.estimators.certificate import FLAT, PEAKED, Problem, certify
+from estimators.unordered_set import completion_probabilities
+from tests.estimators import oracles
 
 F64 = torch.float64
+FLAT, PEAKED = 0.3, 3.0
 
 
-def run(name, problem, scores=None, **options):
+class Problem(torch.nn.Module):
+    """``B`` examples ``x``, scores ``x W`` and losses of a small decoder; ``scale`` makes q flat or peaked."""
+
+    def __init__(self, scale: float, batch_size: int = 2, states: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.states = states
+        self.x = torch.randn(batch_size, 2, dtype=F64)
+        self.encoder = torch.nn.Parameter(scale * torch.randn(2, states, dtype=F64))
+        self.embed = LatentLinear(states, 5).double()
+        self.read = torch.nn.Linear(2, 5).double()
+        self.out = torch.nn.Linear(5, 1).double()
+
+    def scores(self) -> torch.Tensor:
+        return self.x @ self.encoder
+
+    def loss_function(self, latents: Latents) -> torch.Tensor:
+        hidden = torch.tanh(3 * self.embed(latents) + latents.gather(self.read(self.x)))
+        return 5 * self.out(hidden)[:, 0] ** 2 + 1
+
+    def gradients(self, objective: torch.Tensor) -> torch.Tensor:
+        """Gradient of the encoder, then of the decoder, as one vector."""
+        return torch.cat([g.flatten() for g in torch.autograd.grad(objective, list(self.parameters()), materialize_grads=True)])
+
+
+def run(name, problem, seed=0, **options):
     estimator = estimators.build(name, **options)
-    return estimator(problem.scores() if scores is None else scores, problem.loss_function)
+    generator = torch.Generator().manual_seed(seed)
+    return estimator(problem.scores(), problem.loss_function, context=problem.x, generator=generator)
+
+
+def assert_same_gradients(problem, left, right):
+    torch.testing.assert_close(left.value, right.value)
+    torch.testing.assert_close(problem.gradients(left.surrogate.mean()), problem.gradients(right.surrogate.mean()))
 
 
 def test_entmax_with_alpha_two_is_sparsemax():
@@ -97,34 +132,98 @@ def test_dense_by_hand():
     assert estimate.decoder_calls.tolist() == [2, 2]
 
 
-def test_with_one_state_every_estimator_is_the_plain_loss():
+def test_with_one_state_every_categorical_estimator_is_the_plain_loss():
     problem = Problem(FLAT, states=1)
     for name in estimators.ESTIMATORS:
-        estimate = run(name, problem)
-        plain = problem.loss_function(Latents.regular(torch.zeros(2, 1, dtype=torch.int64), 1, F64))
-        torch.testing.assert_close(estimate.value, plain.detach())
-        torch.testing.assert_close(problem.gradients(estimate.surrogate.sum()), problem.gradients(plain.sum()))
+        if estimators.build(name).space is Categorical:
+            plain = problem.loss_function(Latents.regular(torch.zeros(2, 1, dtype=torch.int64), 1, F64))
+            estimate = run(name, problem)
+            torch.testing.assert_close(estimate.value, plain.detach())
+            torch.testing.assert_close(problem.gradients(estimate.surrogate.sum()), problem.gradients(plain.sum()))
 
 
-def test_marginalization_is_the_expectation_of_the_score_function():
+@pytest.mark.parametrize("scale", [FLAT, PEAKED])
+@pytest.mark.parametrize("options", [{"summed": 5}, {"summed": 9}, {"summed": 5, "baseline": "nvil"}])
+def test_sum_and_sample_that_sums_everything_is_dense(options, scale):
+    problem = Problem(scale, batch_size=4, states=5)
+    assert_same_gradients(problem, run("sum_and_sample", problem, **options), run("dense", problem))
+
+
+@pytest.mark.parametrize("scale", [FLAT, PEAKED])
+@pytest.mark.parametrize("baseline", [False, True])
+@pytest.mark.parametrize("samples", [5, 8])
+def test_an_unordered_set_of_everything_is_dense(samples, baseline, scale):
+    problem = Problem(scale, batch_size=4, states=5)
+    assert_same_gradients(problem, run("unordered_set", problem, samples=samples, baseline=baseline), run("dense", problem))
+
+
+def test_an_unordered_set_of_all_that_has_mass_is_dense():
+    problem = Problem(FLAT, batch_size=2, states=6)
+    mask = torch.tensor([[0, 1, 0, 1, 1, 0], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    results = []
+    for name, options in (("unordered_set", {"samples": 3}), ("dense", {})):
+        estimate = estimators.build(name, **options)(problem.scores().masked_fill(mask, -torch.inf), problem.loss_function)
+        results.append(problem.gradients(estimate.surrogate[0]))
+    torch.testing.assert_close(*results)
+
+
+def test_the_probability_of_a_set_by_summing_its_orders():
+    q = torch.tensor([0.4, 0.25, 0.2, 0.1, 0.05], dtype=F64)
+    subset = [0, 2, 3]
+
+    def drawn_in(order, left):
+        total = 1.0
+        for state in order:
+            total *= float(q[state]) / left
+            left -= float(q[state])
+        return total
+
+    by_hand = sum(drawn_in(order, 1.0) for order in itertools.permutations(subset))
+    rest = 1 - q[subset].sum()
+    found = completion_probabilities(q[subset].unsqueeze(0), rest.unsqueeze(0))[0]
+    assert float(found[0]) == pytest.approx(by_hand, rel=1e-12)
+    without_first = sum(drawn_in(order, 1 - 0.4) for order in itertools.permutations([2, 3]))
+    assert float(found[1]) == pytest.approx(without_first, rel=1e-12)
+    assert float(found[7]) == 1
+
+
+def test_set_probabilities_are_precise_where_one_state_has_nearly_all_mass():
+    inside = torch.tensor([[1 - 1e-13, 4e-14, 3e-14]], dtype=F64)
+    found = completion_probabilities(inside, torch.tensor([3e-14], dtype=F64))
+    assert float(found[0, 1]) == pytest.approx((4 / 10) * (3 / 6) + (3 / 10) * (4 / 7), rel=1e-2)
+
+
+def test_score_function_of_a_constant_loss_has_zero_mean():
     problem = Problem(FLAT)
-    gradient = problem.gradients(run("dense", problem).surrogate.mean())
-    estimator = estimators.build("score_function")
+    for options in ({}, {"samples": 2}):
+        estimator = estimators.build("score_function", **options)
 
-    def program(draws):
-        proposal = estimator.propose(problem.scores(), draws)
-        estimate = estimator.combine(proposal, problem.loss_function(proposal.latents))
-        return problem.gradients(estimate.surrogate.mean())
+        def program(draws, estimator=estimator):
+            proposal = estimator.propose(problem.scores(), draws)
+            return problem.gradients(estimator.combine(proposal, torch.full((len(proposal),), 7.0, dtype=F64)).surrogate.sum())
 
-    expected = sum(probability * gradient for probability, gradient in enumerate_outcomes(program))
-    torch.testing.assert_close(expected, gradient)
+        mean = sum(probability * gradient for probability, gradient in enumerate_outcomes(program))
+        assert mean.abs().max() < 1e-12
 
 
-def test_leave_one_out_does_not_notice_a_constant():
-    problem = Problem(FLAT)
-    estimator = estimators.build("score_function", samples=2, baseline="leave_one_out")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("score_function", {"samples": 3, "baseline": "leave_one_out"}),
+        ("score_function", {"baseline": "self_critic"}),
+        ("score_function", {"baseline": "sampled_self_critic"}),
+        ("unordered_set", {"samples": 3}),
+        ("vimco", {"samples": 3}),
+        ("dense", {}),
+        ("sparsemax", {}),
+        ("bounded_sparse", {"budget": 3}),
+    ],
+)
+def test_a_constant_added_to_the_loss_changes_no_gradient(name, options):
+    problem = Problem(FLAT, states=6)
 
     def gradient(constant):
+        estimator = estimators.build(name, **options)
         generator = torch.Generator().manual_seed(0)
         estimate = estimator(problem.scores(), lambda z: problem.loss_function(z) + constant, generator=generator)
         return problem.gradients(estimate.surrogate.mean())
@@ -132,14 +231,259 @@ def test_leave_one_out_does_not_notice_a_constant():
     torch.testing.assert_close(gradient(100.0), gradient(0.0))
 
 
-def test_leave_one_out_has_less_variance_than_none():
-    variances = {
-        baseline: certify(
-            estimators.build("score_function", samples=2, baseline=baseline), Problem(FLAT, batch_size=1)
-        ).variance
-        for baseline in ("none", "leave_one_out")
-    }
-    assert variances["leave_one_out"] < variances["none"]
+def test_a_constant_added_to_the_loss_is_learned_by_the_moving_average():
+    problem = Problem(FLAT)
+
+    def gradient(constant):
+        estimator = estimators.build("score_function", baseline="moving_average")
+        for step in range(2):
+            generator = torch.Generator().manual_seed(step)
+            estimate = estimator(problem.scores(), lambda z: problem.loss_function(z) + constant, generator=generator)
+        return problem.gradients(estimate.surrogate.mean())
+
+    torch.testing.assert_close(gradient(100.0), gradient(0.0))
+
+
+def test_leave_one_out_is_the_mean_over_pairs():
+    problem = Problem(FLAT, batch_size=1, states=4)
+    estimator = estimators.build("score_function", samples=3, baseline="leave_one_out")
+    generator = torch.Generator().manual_seed(2)
+    proposal = estimator.propose(problem.scores(), RandomDraws(generator))
+    losses = problem.loss_function(proposal.latents)
+    found = problem.gradients(estimator.combine(proposal, losses).surrogate.sum())
+    losses = problem.loss_function(proposal.latents)
+    log_q = problem.scores().log_softmax(1)[0, proposal.latents.index]
+    pairs = [(losses[i] - losses[j]).detach() * (log_q[i] - log_q[j]) / 2 for i, j in itertools.combinations(range(3), 2)]
+    expected = problem.gradients(losses.mean() + torch.stack(pairs).mean())
+    torch.testing.assert_close(found, expected)
+
+
+def expected_encoder_gradient(estimator, scores, loss_function):
+    """Exact, by enumeration."""
+
+    def program(draws):
+        leaf = scores.clone().requires_grad_()
+        proposal = estimator.propose(leaf, draws)
+        return torch.autograd.grad(estimator.combine(proposal, loss_function(proposal.latents)).surrogate.sum(), leaf)[0]
+
+    return sum(probability * gradient for probability, gradient in enumerate_outcomes(program))
+
+
+@pytest.mark.parametrize("states", [2, 5])
+@pytest.mark.parametrize("loss", ["linear", "quadratic"])
+def test_reinmax_is_exact_for_linear_and_quadratic_losses(loss, states):
+    torch.manual_seed(4)
+    scores, weight, matrix = torch.randn(2, states), torch.randn(states), torch.randn(states, states)
+    scores, weight, matrix = scores.double(), weight.double(), matrix.double()
+
+    def loss_function(latents):
+        value = latents.value.double()
+        return value @ weight + (((value @ matrix) * value).sum(1) if loss == "quadratic" else 0)
+
+    found, exact = (expected_encoder_gradient(estimators.build(name), scores, loss_function) for name in ("reinmax", "dense"))
+    torch.testing.assert_close(found, exact, rtol=1e-12, atol=1e-12)
+
+
+def test_straight_through_is_exact_for_linear_losses():
+    torch.manual_seed(4)
+    scores, weight = torch.randn(2, 3, dtype=F64), torch.randn(3, dtype=F64)
+    for space in ("categorical", "bit_vector"):
+        found, exact = (
+            expected_encoder_gradient(estimators.build(name, space=space), scores, lambda z: z.value @ weight)
+            for name in ("straight_through", "dense")
+        )
+        torch.testing.assert_close(found, exact)
+
+
+@pytest.mark.parametrize("k", [4, 7, 50])
+def test_top_k_that_holds_the_support_is_sparsemax(k):
+    problem = Problem(1.0, batch_size=6, states=7)
+    sparse = run("sparsemax", problem)
+    assert int(sparse.decoder_calls.max()) <= 4
+    best = run("top_k_sparsemax", problem, k=k)
+    torch.testing.assert_close(best.value, sparse.value)
+    assert torch.equal(best.decoder_calls, sparse.decoder_calls)
+    assert_same_gradients(problem, best, sparse)
+
+
+def test_top_k_reports_its_saturation():
+    scores = torch.tensor([[1.0, 0.9, 0.8, 0.7], [5.0, 0.0, 0.0, 0.0]], dtype=F64)
+    for k, expected in ((2, [1.0, 0.0]), (4, [0.0, 0.0])):
+        proposal = estimators.build("top_k_sparsemax", k=k).propose(scores, RandomDraws())
+        assert proposal.metrics["saturation"].tolist() == expected
+
+
+@pytest.mark.parametrize("budget", [7, 32])
+def test_bounded_sparse_whose_budget_holds_the_support_is_sparsemax(budget):
+    problem = Problem(FLAT, batch_size=6, states=7)
+    bounded, sparse = run("bounded_sparse", problem, budget=budget), run("sparsemax", problem)
+    assert torch.equal(bounded.decoder_calls, sparse.decoder_calls)
+    assert torch.equal(bounded.value, sparse.value)
+    assert_same_gradients(problem, bounded, sparse)
+
+
+@pytest.mark.parametrize("bits", [1, 3])
+def test_dense_bits_are_dense_over_all_their_states(bits):
+    """A softmax over 2^D states whose scores are those of the bit vectors."""
+    torch.manual_seed(1)
+    scores = torch.randn(4, bits, dtype=F64, requires_grad=True)
+    table = torch.randn(4, 2**bits, dtype=F64, requires_grad=True)
+    states = torch.from_numpy(oracles.bit_states(bits))
+    by_bits = estimators.build("dense", space="bit_vector")(scores, lambda latents: table.flatten())
+    by_states = estimators.build("dense")(scores @ states.t(), lambda latents: table.flatten())
+    torch.testing.assert_close(by_bits.value, by_states.value)
+    torch.testing.assert_close(by_bits.entropy, by_states.entropy)
+    gradients = [torch.autograd.grad(each.surrogate.sum(), [scores, table]) for each in (by_bits, by_states)]
+    for left, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_arms_with_two_samples_is_disarm_by_hand():
+    """Dong, Mnih and Tucker (2020): (f(b) - f(b')) / 2 (-1)^b' 1[b != b'] sigma(|s|)."""
+    torch.manual_seed(0)
+    scores = torch.randn(50, 4, dtype=F64, requires_grad=True)
+    weight = torch.randn(4, dtype=F64)
+    estimator = estimators.build("disarm")
+    proposal = estimator.propose(scores, RandomDraws(torch.Generator().manual_seed(1)))
+    losses = torch.exp(proposal.latents.value @ weight)
+    found = torch.autograd.grad(estimator.combine(proposal, losses).surrogate.sum(), scores)[0]
+    first, second = proposal.latents.value.view(50, 2, 4).unbind(1)
+    left, right = losses.view(50, 2).unbind(1)
+    sign = torch.where(second == 1, -1.0, 1.0) * (first != second)
+    expected = ((left - right) / 2).unsqueeze(1) * sign * torch.sigmoid(scores.detach().abs())
+    torch.testing.assert_close(found, expected)
+
+
+def test_vimco_by_hand():
+    scores = torch.tensor([[0.2, -0.3, 0.6]], dtype=F64, requires_grad=True)
+    estimator = estimators.build("vimco", samples=2)
+    proposal = estimator.propose(scores, RandomDraws(torch.Generator().manual_seed(3)))
+    losses = torch.tensor([0.7, 1.9], dtype=F64, requires_grad=True)
+    estimate = estimator.combine(proposal, losses)
+    weights = (-losses).exp().detach()
+    bound = (weights.sum() / 2).log()
+    assert float(estimate.value) == pytest.approx(-float(bound))
+    gradient_scores, gradient_losses = torch.autograd.grad(estimate.surrogate.sum(), [scores, losses])
+    torch.testing.assert_close(gradient_losses, weights / weights.sum())
+    # With two samples, the geometric mean of the others is the other one.
+    signal = bound - weights.flip(0).log()
+    one_hot = proposal.latents.value
+    expected = -(signal.unsqueeze(1) * (one_hot - scores.softmax(1).detach())).sum(0, keepdim=True)
+    torch.testing.assert_close(gradient_scores, expected)
+
+
+def test_relax_with_a_fixed_control_variate_keeps_it_and_rebar_learns_its_own():
+    scores = torch.randn(64, 4, dtype=torch.float32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weight = torch.tensor([0.1, 2.0, -1.0, 0.4], requires_grad=True)
+
+    def loss_function(latents):
+        return torch.tanh(latents.value @ weight) + (latents.value @ weight) ** 2
+
+    fixed = estimators.build("rebar", learned=False)(scores, loss_function)
+    assert not fixed.auxiliary.requires_grad
+    estimator = estimators.build("rebar", temperature=2.0, scale=0.1)
+    estimate = estimator(scores, loss_function, generator=torch.Generator().manual_seed(0))
+    own = torch.autograd.grad(estimate.auxiliary, [*estimator.parameters()], retain_graph=True)
+    assert all(gradient.abs() > 0 for gradient in own)
+    # The gradient of the auxiliary loss is that of the mean square of the encoder's gradient, and of nothing else.
+    others = torch.autograd.grad(estimate.auxiliary, [scores, weight], allow_unused=True, retain_graph=True)
+    assert all(gradient is None or gradient.abs().max() == 0 for gradient in others)
+
+    def mean_square(scale):
+        changed = estimators.build("rebar", temperature=2.0, scale=scale)
+        generator = torch.Generator().manual_seed(0)
+        surrogate = changed(scores, loss_function, generator=generator).surrogate
+        return float(torch.autograd.grad(surrogate.sum(), scores)[0].square().sum(1).mean())
+
+    slope = (mean_square(0.11) - mean_square(0.09)) / 0.02
+    assert float(own[1]) == pytest.approx(slope, rel=1e-2)
+
+
+def test_the_learned_variate_lowers_the_variance():
+    scores = torch.tensor([[0.3, -0.2, 0.1]]).repeat(256, 1).requires_grad_()
+    weight = torch.tensor([1.0, -2.0, 0.5])
+    torch.manual_seed(0)
+    estimator = estimators.build("relax", scale=0.0, hidden_size=8)
+    generator = torch.Generator().manual_seed(0)
+
+    def estimate():
+        return estimator(scores, lambda z: (z.value @ weight) ** 2, generator=generator)
+
+    estimate()
+    optimizer = torch.optim.Adam(estimator.parameters(), 0.02)
+    squares = []
+    for _ in range(150):
+        auxiliary = estimate().auxiliary
+        optimizer.zero_grad()
+        auxiliary.backward()
+        optimizer.step()
+        squares.append(float(auxiliary.detach()))
+    plain = estimators.build("rebar", scale=0.0, learned=False)  # the score function without a control variate
+    many = scores.detach().repeat(20, 1).requires_grad_()
+    surrogate = plain(many, lambda z: (z.value @ weight) ** 2, generator=generator).surrogate
+    without = float(torch.autograd.grad(surrogate.sum(), many)[0].square().sum(1).mean())
+    assert sum(squares[-20:]) / 20 < 0.7 * without
+
+
+@pytest.mark.parametrize("name", ["score_function", "sum_and_sample"])
+def test_nvil_learns_the_loss_of_the_input(name):
+    torch.manual_seed(0)
+    context = torch.randn(64, 3)
+    scores = torch.zeros(64, 4, requires_grad=True)
+    estimator = estimators.build(name, baseline="nvil", hidden_size=16)
+    generator = torch.Generator().manual_seed(0)
+
+    def estimate():
+        return estimator(scores, lambda z: z.gather(context)[:, 0], context=context, generator=generator)
+
+    estimate()
+    optimizer = torch.optim.Adam(estimator.parameters(), 0.02)
+    errors = []
+    for _ in range(200):
+        auxiliary = estimate().auxiliary
+        optimizer.zero_grad()
+        auxiliary.backward()
+        optimizer.step()
+        errors.append(float(auxiliary.detach()))
+    assert errors[-1] < 0.1 * errors[0]
+
+
+def test_a_learned_baseline_says_that_it_needs_the_input():
+    with pytest.raises(ValueError, match="pass context=features"):
+        estimators.build("score_function", baseline="nvil")(torch.zeros(2, 3), lambda z: z.value[:, 0])
+
+
+def test_variance_normalisation_shortens_the_gradient_by_what_the_past_tells():
+    estimator = estimators.build("score_function", normalise_variance=True, decay=1.0)
+    scores = torch.zeros(2, 3, dtype=F64, requires_grad=True)
+
+    def gradient(loss):
+        estimate = estimator(scores, lambda z: torch.full((2,), loss, dtype=F64), generator=torch.Generator().manual_seed(0))
+        return torch.autograd.grad(estimate.surrogate.sum(), scores)[0]
+
+    first = gradient(8.0)  # no past: not scaled
+    torch.testing.assert_close(gradient(8.0), first / 8)
+    torch.testing.assert_close(gradient(0.1), first / 80 / 8)  # the mean square still is 64
+    assert not estimator.unbiased
+
+
+def test_learned_alpha_is_learned_within_its_bounds():
+    torch.manual_seed(0)
+    estimator = estimators.build("entmax", learned=True)
+    assert float(estimator.alpha.detach()) == pytest.approx(1.5)
+    scores = torch.randn(32, 6)
+    target = torch.randn(6)
+    optimizer = torch.optim.SGD(estimator.parameters(), 50.0)
+    values = []
+    for _ in range(60):
+        estimate = estimator(scores, lambda z: (z.value @ target - 3) ** 2)
+        optimizer.zero_grad()
+        estimate.surrogate.mean().backward()
+        optimizer.step()
+        values.append(float(estimate.value.mean()))
+        assert 1.01 < float(estimator.alpha.detach()) < 2
+        assert estimate.metrics["alpha"].shape == (32,)
+    assert values[-1] < values[0]
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 8])
@@ -196,6 +540,6 @@ def test_categorical_by_hand():
     assert q.probabilities.tolist()[0] == pytest.approx([0.25, 0.75, 0])
     entropy = -(0.25 * torch.log(torch.tensor(0.25)) + 0.75 * torch.log(torch.tensor(0.75)))
     assert float(q.entropy()) == pytest.approx(float(entropy))
-    assert q.argmax().tolist() == [1]
+    assert q.argmax().tolist() == [[1]]
     assert q.log_probability(torch.tensor([[1, 0]])).exp().tolist()[0] == pytest.approx([0.75, 0.25])
     assert q.enumerate().index.tolist() == [0, 1, 2]

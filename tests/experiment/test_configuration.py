@@ -71,7 +71,7 @@ def test_the_schema_refuses_what_the_loader_refuses():
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     json.dumps(schema)
-    good = {"task": "signal_game", "estimator": {"name": "entmax", "alpha": 1.5}, "data": {"name": "emoji"}}
+    good = {"task": "signal_game", "estimator": {"name": "entmax", "alpha": 1.5, "learned": False}, "data": {"name": "emoji"}}
     jsonschema.validate(good, schema)
     for bad in (
         good | {"estimator": {"name": "entmax", "beta": 1.5}},
@@ -116,14 +116,14 @@ def test_extends_merges_blocks_and_a_new_name_replaces_them(tmp_path):
     assert (data["game"]["candidates"], data["game"]["vocabulary_size"]) == (4, 9)
     grandchild = tmp_path / "grandchild.yaml"
     grandchild.write_text("extends: child.yaml\nestimator: {name: entmax}\n")
-    assert load(grandchild, []).data["estimator"] == {"name": "entmax", "alpha": 1.5}
+    assert load(grandchild, []).data["estimator"] == {"name": "entmax", "alpha": 1.5, "learned": False}
 
 
 def test_overrides_win_in_any_order(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(BASE + "train: {steps: 5}\n")
     data = load(path, ["estimator.alpha=1.7", "estimator.name=entmax", "train.learning_rate=1e-3", "seed=3"]).data
-    assert data["estimator"] == {"name": "entmax", "alpha": 1.7}
+    assert data["estimator"] == {"name": "entmax", "alpha": 1.7, "learned": False}
     assert (data["train"]["steps"], data["train"]["learning_rate"], data["seed"]) == (5, 1e-3, 3)
 
 
@@ -152,7 +152,7 @@ def test_an_error_in_a_base_file_names_the_base_file(tmp_path):
         (BASE.replace("synthetic", "syntetic"), "there is no data set 'syntetic'; did you mean 'synthetic'?"),
         (BASE.replace("signal_game", "signal"), "bad.yaml:1:1: task: there is no task 'signal'"),
         ("seed: 1\n", "task is missing; one of: signal_game"),
-        ("task: signal_game\ndata: {name: emoji}\n", "estimator.name is missing; one of: score_function"),
+        ("task: signal_game\ndata: {name: emoji}\n", "estimator.name is missing; one of: dense, sparsemax"),
         (BASE.replace("synthetic", "features"), "bad.yaml:3:1: data.path is missing"),
         (BASE + "device: tpu\n", "bad.yaml:4:1: device: cpu, cuda, or one of several as in cuda:1; must match"),
         (BASE + "experiment: ../up\n", "bad.yaml:4:1: experiment: Name of the folder that groups runs to compare; must match"),

@@ -20,12 +20,11 @@ from latent.experiment.probe import Probe
 from tests.experiment.test_run import assert_same_run, assert_same_tree, call, failing_at, rows, run_directory, untimed
 
 PROBES = ["train.probe_every=4", "train.probe_examples=3", "train.probe_draws=3"]
-SHORT = ["train.steps=30", "train.evaluate_every=10"]
+SHORT = ["train.steps=22", "train.evaluate_every=10"]
 STATEFUL = {
     "moving average": ["estimator.name=score_function", "estimator.baseline=moving_average"],
     "annealed temperature": ["estimator.name=gumbel_softmax", "estimator.update_every=3", "estimator.decay_rate=0.01"],
     "own parameters": ["estimator.name=relax", "estimator.hidden_size=4"],
-    "network of the input": ["estimator.name=score_function", "estimator.baseline=nvil"],
 }
 
 
@@ -47,9 +46,9 @@ def test_a_run_does_not_notice_its_probes(tiny, tmp_path, estimator):
         assert call(tiny, "--out", tmp_path / out, *SHORT, *estimator, *options).exit_code == 0
     without, with_probes = (run_directory(tmp_path / out) for out in ("without", "with"))
     assert without.name == with_probes.name
-    assert [row["step"] for row in probed(with_probes)] == list(range(4, 31, 4))
+    assert [row["step"] for row in probed(with_probes)] == [4, 8, 12, 16, 20]
     alone = [row for row in rows(with_probes) if unprobed(row).keys() == {"step", "total_decoder_calls"}]
-    assert [row["step"] for row in alone] == [4, 8, 12, 16, 24]
+    assert [row["step"] for row in alone] == [4, 8, 12, 16]
     assert [unprobed(row) for row in rows(with_probes) if row not in alone] == [untimed(row) for row in rows(without)]
     assert_same_tree(checkpoint(without), checkpoint(with_probes))
     assert unprobed(json.loads((with_probes / "done.json").read_text())) == untimed(
@@ -69,11 +68,23 @@ def everything(run):
     return copy.deepcopy(state)
 
 
+class Counter(nn.Module):
+    """Counts its calls, whatever the mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x
+
+
 @pytest.mark.parametrize("train", [True, False])
 def test_a_probe_leaves_modes_buffers_gradients_and_generators(tiny, tmp_path, train):
     experiment = prepare(load(tiny, ["estimator.name=gumbel_softmax"]), tmp_path)
     task = experiment.objective.task
-    task.sender = nn.Sequential(task.sender, nn.BatchNorm1d(12), nn.Dropout())
+    task.sender = nn.Sequential(task.sender, nn.BatchNorm1d(12), nn.Dropout(), Counter())
     task.receiver.candidates.requires_grad_(False)
     run = training.Training(experiment)
     run.train_step()
@@ -89,12 +100,26 @@ def test_a_probe_leaves_modes_buffers_gradients_and_generators(tiny, tmp_path, t
 
 def test_a_probe_follows_from_the_seed_and_the_step_alone(tiny, tmp_path):
     run = training.Training(prepare(load(tiny, ["estimator.name=score_function"]), tmp_path))
+    run.task.sender.register_forward_hook(lambda module, arguments, scores: scores + torch.rand_like(scores))
     first = run.probe(4, 5)
     torch.rand(3, generator=run.generators["batches"])
     torch.rand(3)
     assert run.probe(4, 5) == first
     run.step += 1
     assert run.probe(4, 5) != first
+
+
+def test_a_task_is_probed_in_evaluation_mode_and_in_the_arithmetic_of_training(tiny, tmp_path):
+    experiment = prepare(load(tiny, ["estimator.name=score_function", "precision=bf16-mixed"]), tmp_path)
+    run = training.Training(experiment)
+    seen = []
+    run.task.sender.register_forward_hook(
+        lambda module, arguments, scores: seen.append((scores.dtype, module.training, torch.is_grad_enabled()))
+    )
+    run.train_step()
+    run.probe(4, 5)
+    assert seen == [(torch.bfloat16, True, True), (torch.bfloat16, False, False)]
+    assert Probe(run.estimator.eval(), 2).training  # schedules and baselines are used as in training
 
 
 @pytest.mark.parametrize("estimator", STATEFUL.values(), ids=STATEFUL)
@@ -112,12 +137,12 @@ def test_a_probed_run_resumes_bit_identically(tiny, tmp_path, monkeypatch, estim
 def test_a_run_goes_on_with_other_probes(tiny, tmp_path, monkeypatch):
     call(tiny, "--out", tmp_path / "whole", *SHORT)
     with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "train_step", failing_at(25, training.Training.train_step))
+        patch.setattr(training.Training, "train_step", failing_at(16, training.Training.train_step))
         call(tiny, "--out", tmp_path / "changed", *SHORT)
     assert call(tiny, "--out", tmp_path / "changed", *SHORT, *PROBES).exit_code == 0
     whole, changed = (run_directory(tmp_path / out) for out in ("whole", "changed"))
     assert_same_tree(checkpoint(whole), checkpoint(changed))
-    assert [row["step"] for row in probed(changed)] == [24, 28]
+    assert [row["step"] for row in probed(changed)] == [12, 16, 20]
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
@@ -126,7 +151,7 @@ def test_an_exact_estimator_has_neither_variance_nor_bias(tiny, tmp_path, estima
     options = [*SHORT, *PROBES, f"estimator.name={estimator}", f"precision={precision}"]
     assert call(tiny, "--out", tmp_path, *options).exit_code == 0
     found = probed(run_directory(tmp_path))
-    assert len(found) == 7
+    assert len(found) == 5
     for row in found:
         assert row["probe/variance"] == 0
         assert row["probe/bias"] < (1e-12 if precision == "64-true" else 1e-5)
@@ -258,6 +283,13 @@ def test_no_metrics_without_a_gradient_to_compare_with(name):
     assert probe.metrics() == {}
 
 
+def test_gradients_that_are_not_finite_are_no_metrics():
+    probe = Probe(estimators.build("dense"), 2)
+    probe(torch.zeros(2, 3), lambda latents: torch.full((len(latents),), torch.nan))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        probe.metrics()
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -293,10 +325,9 @@ def test_options_out_of_range(tiny, tmp_path, option):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("estimator", STATEFUL.values(), ids=STATEFUL)
-def test_a_run_on_a_gpu_does_not_notice_its_probes(tiny, tmp_path, estimator):
+def test_a_run_on_a_gpu_does_not_notice_its_probes(tiny, tmp_path):
     for out, options in (("without", []), ("with", PROBES)):
-        call(tiny, "--out", tmp_path / out, *SHORT, *estimator, *options, "device=cuda")
+        call(tiny, "--out", tmp_path / out, *SHORT, *STATEFUL["moving average"], *options, "device=cuda")
     without, with_probes = (run_directory(tmp_path / out) for out in ("without", "with"))
-    assert len(probed(with_probes)) == 7
+    assert len(probed(with_probes)) == 5
     assert_same_tree(checkpoint(without), checkpoint(with_probes))

@@ -1,0 +1,166 @@
+"""Distributions of the estimators against oracles from their definitions, and gradcheck through every one."""
+
+import numpy as np
+import pytest
+import torch
+
+import estimators
+from estimators import RandomDraws, SparseMAP
+from estimators.mappings import alpha_entmax
+from tests.estimators import oracles
+
+F64 = torch.float64
+SCORES = torch.tensor([[0.1, 0.45, -0.3, 0.2], [2.0, 0.1, -1.3, 1.6], [0.62, 0.31, 0.93, -0.08]], dtype=F64)
+
+# Each distribution with its oracle, from one row of scores to the probabilities of all states.
+DISTRIBUTIONS = {
+    "score_function": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "score_function bits": ({"space": "bit_vector"}, oracles.bernoulli),
+    "dense": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "dense bits": ({"space": "bit_vector"}, oracles.bernoulli),
+    "straight_through bits": ({"space": "bit_vector"}, oracles.bernoulli),
+    "sum_and_sample": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "unordered_set": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "vimco": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "rebar": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "relax": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "straight_through": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "reinmax": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "gumbel_softmax": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "gumbel_rao": ({}, lambda s: oracles.entmax(s, 1)[0]),
+    "binary_concrete": ({}, oracles.bernoulli),
+    "disarm": ({}, oracles.bernoulli),
+    "arms": ({}, oracles.bernoulli),
+    "sparsemax": ({}, lambda s: oracles.entmax(s, 2)[0]),
+    "bounded_sparse": ({}, lambda s: oracles.entmax(s, 2)[0]),
+    "entmax": ({}, lambda s: oracles.entmax(s, 1.5)[0]),
+    "entmax 1.2": ({"alpha": 1.2}, lambda s: oracles.entmax(s, 1.2)[0]),
+    "entmax learned": ({"alpha": 1.7, "learned": True}, lambda s: oracles.entmax(s, 1.7)[0]),
+    "top_k_sparsemax": ({"k": 2}, lambda s: oracles.top_k(s, 2)),
+    "top_k_sparsemax bits": ({"k": 3, "space": "bit_vector"}, lambda s: oracles.top_k(oracles.bit_states(4) @ s, 3)),
+}
+
+
+@pytest.mark.parametrize("case", DISTRIBUTIONS)
+def test_probabilities_are_those_of_the_definition(case):
+    options, oracle = DISTRIBUTIONS[case]
+    found = estimators.build(case.split()[0], **options).probabilities(SCORES)
+    expected = np.stack([oracle(row) for row in SCORES.numpy()])
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_every_estimator_has_its_distribution_checked():
+    names = {case.split()[0] for case in DISTRIBUTIONS} | {"sparse_map"}
+    assert names == set(estimators.ESTIMATORS)
+
+
+@pytest.mark.parametrize("alpha", [1, 1.3, 1.5, 2])
+def test_the_jacobian_of_entmax_is_that_of_the_definition(alpha):
+    name, options = ("dense", {}) if alpha == 1 else ("entmax", {"alpha": float(alpha)})
+    estimator = estimators.build(name, **options)
+    for row in SCORES:
+        found = torch.autograd.functional.jacobian(lambda s: estimator.probabilities(s.unsqueeze(0))[0], row)
+        np.testing.assert_allclose(found.numpy(), oracles.entmax(row.numpy(), alpha)[1], rtol=1e-8, atol=1e-9)
+
+
+GRADCHECKED = {
+    **{case: (case.split()[0], options) for case, (options, _) in DISTRIBUTIONS.items()},
+    "sparse_map": ("sparse_map", {}),
+    "sparse_map budget 1": ("sparse_map", {"budget": 1}),
+    "sparse_map budget 2": ("sparse_map", {"budget": 2}),
+    "sparse_map budget 3": ("sparse_map", {"budget": 3}),
+}
+
+
+@pytest.mark.parametrize("case", GRADCHECKED)
+def test_gradcheck_through_every_distribution_and_its_entropy(case):
+    name, options = GRADCHECKED[case]
+    estimator = estimators.build(name, **options)
+    scores = SCORES.clone().requires_grad_()
+    assert torch.autograd.gradcheck(estimator.probabilities, scores)
+    entropy = lambda s: estimator.propose(s, RandomDraws(torch.Generator().manual_seed(0))).entropy  # noqa: E731
+    assert torch.autograd.gradcheck(entropy, scores)
+
+
+@pytest.mark.parametrize("alpha", [1.05, 1.3, 1.5, 1.9])
+def test_gradcheck_through_alpha(alpha):
+    scores = SCORES.clone().requires_grad_()
+    exponent = torch.tensor(alpha, dtype=F64, requires_grad=True)
+    assert torch.autograd.gradcheck(alpha_entmax, (scores, exponent), atol=1e-6)
+    torch.testing.assert_close(alpha_entmax(scores, exponent), alpha_entmax(scores, alpha), rtol=1e-9, atol=1e-12)
+
+
+def test_gradcheck_through_the_learned_parameter():
+    estimator = estimators.build("entmax", learned=True, alpha=1.4)
+    losses = torch.linspace(-1, 2, SCORES.numel(), dtype=F64)
+
+    def value(log_odds):
+        estimator.log_odds.data.copy_(log_odds.detach())
+        surrogate = estimator(SCORES, lambda z: losses[z.row * 4 + z.index]).surrogate.sum()
+        (slope,) = torch.autograd.grad(surrogate, estimator.log_odds)
+        return float(surrogate.detach()), float(slope)
+
+    start = estimator.log_odds.detach().clone()
+    step = 1e-4
+    expected = (value(start + step)[0] - value(start - step)[0]) / (2 * step)
+    assert value(start)[1] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("budget", [1, 2, 3, 5])
+def test_sparse_map_marginals_are_the_projection(budget, seed):
+    torch.manual_seed(seed)
+    scores = torch.randn(4, 5, dtype=F64) * 1.5
+    found = SparseMAP(budget=budget).marginals(scores)
+    expected = np.stack([oracles.sparse_map_marginals(row, budget) for row in scores.numpy()])
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-6)
+    assert (found.sum(1) <= budget + 1e-12).all()
+
+
+def test_sparse_map_marginals_without_a_budget_are_clipped():
+    torch.testing.assert_close(SparseMAP().marginals(SCORES), ((SCORES + 1) / 2).clamp(0, 1))
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+@pytest.mark.parametrize("budget", [None, 1, 3, 8, 16])
+@pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 5.0])
+def test_sparse_map_states_have_the_marginals_and_respect_the_budget(scale, budget, dtype):
+    torch.manual_seed(0)
+    scores = (scale * torch.randn(50, 16)).to(dtype)
+    scores[0] = 0.25  # ties
+    scores[1] = -torch.inf
+    scores[2] = 7.0
+    estimator = SparseMAP(budget=budget)
+    proposal = estimator.propose(scores, RandomDraws())
+    latents, weights = proposal.latents, proposal.weights
+    precise = {"rtol": 0, "atol": 1e-6 if dtype == torch.float32 else 1e-11}
+    assert (weights > 0).all()
+    assert ((latents.value == 0) | (latents.value == 1)).all()
+    torch.testing.assert_close(latents.sum(weights), torch.ones(50, dtype=dtype), **precise)
+    marginals = latents.pad(weights.unsqueeze(1) * latents.value).sum(1)
+    torch.testing.assert_close(marginals, estimator.marginals(scores), **precise)
+    assert int(latents.counts.max()) <= 17
+    if budget is not None:
+        assert int(latents.value.sum(1).max()) <= budget
+
+
+def test_sparse_map_with_a_budget_of_all_bits_is_sparse_map():
+    torch.manual_seed(0)
+    scores = torch.randn(20, 6, dtype=F64, requires_grad=True)
+    results = []
+    for budget in (None, 6, 9):
+        proposal = SparseMAP(budget=budget).propose(scores, RandomDraws())
+        gradient = torch.autograd.grad((proposal.weights * torch.arange(len(proposal))).sum(), scores)[0]
+        results.append((proposal.latents.row, proposal.latents.value, proposal.weights, proposal.entropy, gradient))
+    for other in results[1:]:
+        for left, right in zip(results[0], other, strict=True):
+            assert torch.equal(left, right)
+
+
+def test_sparse_map_states_are_nested_where_the_budget_allows():
+    scores = torch.tensor([[0.6, -0.2, 0.2, -3.0]], dtype=F64)  # marginals 0.8, 0.4, 0.6, 0
+    for budget in (None, 3):
+        proposal = SparseMAP(budget=budget).propose(scores, RandomDraws())
+        states = proposal.latents.value.to(torch.int64).tolist()
+        assert states == [[1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+        assert proposal.weights.tolist() == pytest.approx([0.4, 0.2, 0.2, 0.2])

@@ -1,4 +1,8 @@
-"""SparseMAP over bit vectors, with or without a budget of bits: closed-form marginals and nested states."""
+"""SparseMAP over bit vectors, with or without a budget of bits: closed-form marginals and nested states.
+
+Each bit is an interval of a circle of length one; a point of the circle is a state, the bits whose intervals hold it. The end
+points cut the circle into as many states, each with a known probability. This is systematic sampling (Madow 1949).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ from estimators.base import Estimate, Estimator, OptionError, Proposal
 from estimators.draws import Draws
 from estimators.mappings import support_entropy
 from estimators.spaces import BitVector, Space
-from estimators.systematic import NEGLIGIBLE, arcs, members
+
+NEGLIGIBLE = 1e-12
+"""Longest arc that is taken for a rounding error."""
 
 
 def budgeted_marginals(scores: Tensor, budget: int | None) -> Tensor:
@@ -58,6 +64,30 @@ def lanes(marginals: Tensor, budget: int | None) -> Tensor:
     wrapped = torch.where(place < nested, 0.0, ordered)
     start = torch.where(place < nested, 0.0, wrapped.cumsum(1) - wrapped)
     return torch.zeros_like(start).scatter(1, order, start)
+
+
+def arcs(start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut the circle at the ends of the intervals.
+
+    Args:
+        start: ``[B, D]``, where each interval starts: at zero or at another interval's end, modulo one; differentiable.
+        length: ``[B, D]`` in [0, 1]; differentiable.
+
+    Returns:
+        The lengths of the arcs ``[B, D + 1]``, differentiable, zero where negligible; and their midpoints, ``[B, D + 1]``.
+    """
+    ends = start + length
+    # An end at a whole number is the circle's own end, as is one that a rounding error has carried past it.
+    ends = (ends - (ends.detach() - NEGLIGIBLE).floor()).clamp(max=1)
+    points = torch.cat([ends.new_zeros(len(ends), 1), ends.sort(1).values, ends.new_ones(len(ends), 1)], 1)
+    lengths = points.diff(dim=1)
+    return torch.where(lengths > NEGLIGIBLE, lengths, 0), ((points[:, 1:] + points[:, :-1]) / 2).detach()
+
+
+def members(points: Tensor, start: Tensor, length: Tensor) -> Tensor:
+    """``[B, P, D]`` bool: whether each interval holds each of the ``points`` ``[B, P]``."""
+    start, length = start.detach().unsqueeze(1), length.detach().unsqueeze(1)
+    return (points.unsqueeze(2) - start).remainder(1) < length
 
 
 @final

@@ -175,18 +175,16 @@ def interleaved(steps: list[Step], repeats: int) -> list[float]:
 
 def searches(repeats: int, only: str) -> Table:
     table = Table("search", "bits", "ms", "limit, ms", "score function, ms", "ratio", title="exact searches over bit vectors")
-    for label, bits, limit in (
-        ("k_best(10)", 32, 5),
-        ("k_best(10)", 128, 60),
-        ("sparse_map", 128, 10),
-        ("budget_sparse_map", 128, 10),
+    for label, bits, limit, step in (
+        ("k_best(10)", 32, 5, lambda scores: functools.partial(search, scores)),
+        ("k_best(10)", 128, 60, lambda scores: functools.partial(search, scores)),
+        ("sparse_map()", 128, 10, lambda scores: own_step("sparse_map", scores)),
+        ("sparse_map(budget=64)", 128, 10, lambda scores: own_step("sparse_map", scores, budget=64)),
     ):
         if only not in label:
             continue
         scores = random_scores(bits)
-        options = {"budget": bits // 2} if label.startswith("budget") else {}
-        step = functools.partial(search, scores) if label.startswith("k_best") else own_step(label, scores, **options)
-        own, baseline = interleaved([step, own_step("score_function", scores, space="bit_vector")], repeats)
+        own, baseline = interleaved([step(scores), own_step("score_function", scores, space="bit_vector")], repeats)
         table.add_row(label, str(bits), f"{own:.2f}", str(limit), f"{baseline:.2f}", f"{own / baseline:.2f}")
     return table
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws, as_scores, derived_seed
+from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws, Space, as_scores, derived_seed, expected_loss
 from games.agents import SENDERS, DotProductReceiver, SenderName
 from games.datasets import DATASETS, FeatureSet
 from games.sampling import Games, GameSampler
@@ -85,6 +85,7 @@ class SignalGame(nn.Module):
     """
 
     section: ClassVar[str] = "game"
+    space: ClassVar[type[Space]] = Categorical
     datasets: ClassVar[Mapping[str, Callable[..., FeatureSet]]] = DATASETS
     features: Tensor
 
@@ -136,16 +137,14 @@ class SignalGame(nn.Module):
         """Refuse an estimator that cannot train this game.
 
         Raises:
-            OptionError: if the estimator is for another kind of latent, or the reward is for a sampled action and the
-                estimator does not sample messages.
+            OptionError: if the reward is for a sampled action, and the estimator does not sample messages.
         """
-        if estimator.space is not Categorical:
-            raise OptionError("vocabulary_size", f"a message is one of many; this estimator is for a {estimator.space.name}")
-        if self.reward == "zero_one" and not estimator.samples_states:
+        plays = estimator.samples_states and estimator.objective is expected_loss
+        if self.reward == "zero_one" and not plays:
             raise OptionError(
                 "reward",
-                "zero_one is the reward of a game that is played: it needs an estimator that samples messages, such as "
-                "score_function",
+                "zero_one is the reward of a game that is played: it needs an estimator that samples messages and whose "
+                "objective is the expected loss, such as score_function",
             )
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Games:

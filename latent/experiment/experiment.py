@@ -77,6 +77,12 @@ def prepare(configuration: Configuration, out: Path) -> Experiment:
     torch.manual_seed(derived_seed("parameters", data["seed"]))
     task = build(task_part.section, task_part, content)
     estimator = build("estimator", parts.estimators()[data["estimator"]["name"]])
+    if estimator.space is not task.space:
+        place = "space" if "space" in data["estimator"] else "name"
+        message = (
+            f"the latent of {data['task']} is {task.space.name}; {data['estimator']['name']} is for {estimator.space.name}"
+        )
+        raise configuration.error("estimator", OptionError(place, message))
     try:
         task.check_estimator(estimator)
     except OptionError as error:

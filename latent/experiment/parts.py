@@ -18,7 +18,7 @@ import docstring_parser
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from torch import Generator, Tensor
 
-from estimators import ESTIMATORS, Estimator
+from estimators import ESTIMATORS, Estimator, Space
 from games import SignalGame
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -31,6 +31,8 @@ class Task(Protocol):
     """The block of a configuration that holds the task's options."""
     datasets: Mapping[str, Callable[..., Any]]
     """The data sets that the task can be trained on, by name."""
+    space: type[Space]
+    """The kind of latent that its scores are of."""
     fingerprint: str
     """Hash of the data set's content."""
 

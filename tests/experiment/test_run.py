@@ -167,8 +167,11 @@ def failing_at(number, original):
         ["estimator.name=score_function", "estimator.baseline=moving_average"],
         ["estimator.name=gumbel_softmax", "estimator.update_every=3", "estimator.decay_rate=0.01"],
         ["estimator.name=score_function", "game.reward=zero_one", "estimator.baseline=sampled_self_critic"],
+        ["estimator.name=score_function", "estimator.baseline=nvil", "train.estimator_learning_rate=0.01"],
+        ["estimator.name=relax"],
+        ["estimator.name=entmax", "estimator.learned=true"],
     ],
-    ids=["sparsemax", "moving average", "annealed temperature", "sampled actions"],
+    ids=["sparsemax", "moving average", "annealed temperature", "sampled actions", "nvil", "relax", "learned alpha"],
 )
 def test_stopped_and_resumed_is_bit_identical(tiny, tmp_path, monkeypatch, estimator):
     """Stopped by an error in every part of a step, also between a row and the checkpoint after it."""
@@ -376,6 +379,17 @@ WRONG = {
         "estimator.samples: must be at least 2",
     ),
     "zero-one reward without samples": (["game.reward=zero_one"], 2, "it needs an estimator that samples"),
+    "zero-one reward on a bound": (["game.reward=zero_one", "estimator.name=vimco"], 2, "the expected loss"),
+    "an estimator of bits": (
+        ["estimator.name=disarm"],
+        2,
+        "estimator.name: the latent of signal_game is categorical; disarm is for bit_vector",
+    ),
+    "a space of bits": (
+        ["estimator.name=dense", "estimator.space=bit_vector"],
+        2,
+        "estimator.space: the latent of signal_game is categorical",
+    ),
     "no CUDA": (["device=cuda"], 2, "device: cuda cannot be used here"),
     "override without =": (["train.steps"], 2, "an override is written KEY=VALUE"),
     "missing npz": (["data.name=features", "data.path=none.npz"], 2, "none.npz is missing"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import estimators
-from estimators import OptionError
+from estimators import Categorical, OptionError
 from games import SignalGame
 from games.agents import DotProductReceiver, MLPSender, ScalarFunctionSender
 from games.datasets import SPLITS
@@ -218,3 +218,17 @@ def test_options_out_of_range_are_refused_by_name(options, option):
     with pytest.raises(OptionError) as caught:
         game(**options)
     assert caught.value.option == option
+
+
+@pytest.mark.parametrize("name", [name for name in estimators.ESTIMATORS if estimators.build(name).space is Categorical])
+def test_every_categorical_estimator_trains_the_game(name):
+    """One step changes both players, with finite metrics; the calls are those of the pairs decoded."""
+    task, estimator, source = game(), estimators.build(name), generator()
+    for _ in range(2):
+        objective, metrics = task(task.draw(16, source), estimator, source)
+    task.zero_grad()
+    objective.backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in task.parameters())
+    assert all(torch.isfinite(value).all() and value.shape == (16,) for value in metrics.values())
+    for split, result in ((split, task.evaluate(split, estimator)) for split in ("val", "test")):
+        assert 0 <= result["success_rate"] <= 1, split

@@ -1,0 +1,222 @@
+"""A Sphinx extension: pages of options and of estimators, and tables of certificates, made from the code at every build."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import statistics
+import typing
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from docutils import nodes
+from docutils.parsers.rst import directives
+from pydantic import BaseModel
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+import estimators
+from estimators import ESTIMATORS, expected_loss
+from estimators.catalogue import CATALOGUE
+from estimators.certify import Certificate, Quality
+from latent.experiment import certificates, parts
+from latent.experiment.certificates import Row
+from latent.experiment.configuration import Common
+
+GENERATED = Path(__file__).parent / "generated"
+
+
+def write(name: str, *lines: str) -> None:
+    """Write a generated page, unless it is there as it should be: Sphinx reads again what has changed."""
+    path, text = GENERATED / name, "\n".join([*lines, ""])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def table(head: list[str], body: list[list[str]], numbers: int = 0) -> str:
+    """A Markdown table whose last ``numbers`` columns are aligned to the right."""
+    marks = ["---"] * (len(head) - numbers) + ["--:"] * numbers
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, marks, *body])
+
+
+# The page of options ------------------------------------------------------------------------------------------------------
+
+
+def options(model: type[BaseModel], prefix: str = "") -> list[list[str]]:
+    """Table rows of a model's fields, those of nested models too."""
+    found = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += options(field.annotation, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else "" if field.default is None else f"`{field.default}`"
+        found.append([f"`{prefix}{name}`", default, field.description or ""])
+    return found
+
+
+def options_page() -> str:
+    """Every key of a configuration."""
+    tasks: Any = parts.tasks()
+    sections: list[tuple[str, Any, str]] = [("Every experiment", None, "")]
+    for name, task in tasks.items():
+        sections.append((f"Task `{name}`", task, f"{task.section}."))
+        sections += [(f"Data set `{data}` of `{name}`", part, "data.") for data, part in task.datasets.items()]
+    sections += [(f"Estimator `{name}`", part, "estimator.") for name, part in parts.estimators().items()]
+    pages = ["# Options"]
+    for title, part, prefix in sections:
+        body = options(parts.options_model(part) if part else Common, prefix)
+        pages += [
+            f"## {title}",
+            parts.describe(part) if part else "",
+            table(["key", "default", "meaning"], body) if body else "",
+        ]
+    return "\n\n".join(filter(None, pages))
+
+
+# Certificates -------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def all_certificates() -> list[Row]:
+    """The certificates of the catalogue: from the last build, unless a file of the estimators has changed since."""
+    sources = sorted(Path(estimators.__file__).parent.glob("*.py"))
+    key = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in sources)).hexdigest()
+    kept = GENERATED / "certificates.json"
+    if not kept.exists() or json.loads(kept.read_text())["key"] != key:
+        logging.getLogger(__name__).info("certifying the estimators: half a minute, once")
+        torch.set_num_threads(1)
+        rows = [certificates.row(name, given).as_json() for name, given in CATALOGUE]
+        write("certificates.json", json.dumps({"key": key, "rows": rows}))
+    return [from_json(row) for row in json.loads(kept.read_text())["rows"]]
+
+
+def from_json(row: dict[str, Any]) -> Row:
+    """The inverse of ``Row.as_json``."""
+    found = []
+    for one in row["certificates"]:
+        qualities = {part: Quality(**one.pop(part)) for part in ("encoder", "decoder")}
+        found.append(Certificate(**one, **qualities))
+    return Row(row["estimator"], row["space"], row["verdict"], row["passed"], found)
+
+
+def linked(row: Row) -> str:
+    """Name and options of an estimator."""
+    name, *given = row.estimator.split()
+    return " ".join([f"[{name}](/generated/estimators/{name}.md)", *(f"`{option}`" for option in given)])
+
+
+SHOWN = {
+    "bias": (max, lambda certificate: certificate.encoder.bias),
+    "variance": (statistics.median, lambda certificate: certificate.encoder.variance),
+    "calls": (statistics.mean, lambda certificate: certificate.calls),
+}
+
+
+class CertificateTable(SphinxDirective):
+    """Rows of the table of certificates: patterns of ``name key=value ...``, one a line; ``*`` for all.
+
+    With ``show`` and ``by`` it has one quantity, split by the loss or by the shape of the problem.
+    """
+
+    has_content = True
+    option_spec: typing.ClassVar = {"space": directives.unchanged, "show": directives.unchanged, "by": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(GENERATED / "certificates.json"))
+        rows = [row for row in all_certificates() if self.options.get("space", row.space) == row.space]
+        chosen = {}
+        for pattern in self.content:
+            found = {row.estimator: row for row in rows if fnmatchcase(row.estimator, pattern)}
+            if not found:
+                raise self.error(f"no certificate matches {pattern!r}")
+            chosen |= found
+        return self.parse_text_to_nodes(self.text(list(chosen.values())))
+
+    def text(self, rows: list[Row]) -> str:
+        """The table in Markdown."""
+        if "show" not in self.options:
+            head = [column.replace("-\n", "").replace("\n", " ") for column in certificates.COLUMNS]
+            return table(head, [[linked(row), *row.cells()[1:]] for row in rows], len(head) - 2)
+        reduce, value = SHOWN[self.options["show"]]
+        part = ("loss", "shape").index(self.options["by"])
+        groups = list(dict.fromkeys(one.problem.split("/")[part] for one in rows[0].certificates))
+        body = []
+        for row in rows:
+            values = [reduce([value(c) for c in row.certificates if c.problem.split("/")[part] == group]) for group in groups]
+            body.append([linked(row), *("0" if number < 1e-8 else f"{number:.2f}" for number in values)])
+        return table([f"{self.options['show']} by {self.options['by']}", *groups], body, len(groups))
+
+
+# A page for each estimator, and their overview ----------------------------------------------------------------------------
+
+
+def facts(name: str) -> list[str]:
+    """What an estimator is for, how good its gradient is, and what it costs: by its certificates and by its docstring."""
+    part, rows = ESTIMATORS[name], [row for row in all_certificates() if row.estimator.split()[0] == name]
+    spaces = " or ".join(dict.fromkeys(row.space.replace("_", " ") for row in rows))
+    biased = [" ".join(row.estimator.split()[1:]) for row in rows if not row.certificates[0].unbiased]
+    exact = all(one.encoder.variance < 1e-18 for row in rows for one in row.certificates)
+    gradient = "biased" if len(biased) == len(rows) else "exact" if exact else "unbiased"
+    if gradient == "unbiased" and biased:
+        gradient += f"; biased with `{biased[0]}`"
+    first = certificates.build(*next(entry for entry in CATALOGUE if entry[0] == name))
+    if first.objective is not expected_loss:
+        gradient += ", for another objective"
+    texts = " ".join(inspect.getdoc(one) or "" for one in (part, type(first)))
+    calls = re.search(r"Decoder calls: (.+?)\.(\s|$)", texts, re.DOTALL)
+    return [spaces, gradient, " ".join(calls[1].replace("``", "`").split()) if calls else ""]
+
+
+def estimator_page(name: str, described: set[Any]) -> list[str]:
+    """Summary, facts, snippet, docstrings and certificates; ``described`` holds what other pages have entered in the index."""
+    part, given = ESTIMATORS[name], next(given for entry, given in CATALOGUE if entry == name)
+    fields = parts.options_model(part).model_fields
+    needed = {option: value for option, value in given.items() if fields[option].is_required()}
+    snippet = yaml.safe_dump({"estimator": {"name": name, **needed}}, sort_keys=False)
+    kinds = ("latent", "gradient", "decoder calls")
+    line = " · ".join(f"**{kind}**: {fact}" for kind, fact in zip(kinds, facts(name), strict=True))
+    page = [f"# {name}", "", parts.describe(part), "", line, "", "```yaml", snippet.strip(), "```", "", "```{eval-rst}"]
+    made = part if inspect.isclass(part) else typing.get_type_hints(part)["return"]
+    for documented in dict.fromkeys((part, made)):
+        kind = "class" if inspect.isclass(documented) else "function"
+        page += [f".. auto{kind}:: estimators.{documented.__name__}", *["   :no-index:"] * (documented in described), ""]
+        described.add(documented)
+    command = f"The command `latent certify {name}` gives these rows; [Certificates](/certificates.md) explains their columns."
+    return [*page, "```", "", "## Certificate", "", command, "", "```{certificates}", name, f"{name} *", "```"]
+
+
+def drop_summary(app: Any, what: str, name: str, documented: Any, settings: Any, lines: list[str]) -> None:
+    """Leave the first sentence out of an estimator's docstring on its own page, which starts with it."""
+    if ESTIMATORS.get(app.env.docname.removeprefix("generated/estimators/")) is documented:
+        del lines[: lines.index("") + 1 if "" in lines else None]
+
+
+def generate(app: Any, config: Any) -> None:
+    """Write the pages before the sources are read."""
+    write("options.md", options_page())
+    described: set[Any] = set()
+    for name in ESTIMATORS:
+        write(f"estimators/{name}.md", *estimator_page(name, described))
+    for page in (GENERATED / "estimators").glob("*.md"):
+        if page.stem not in ESTIMATORS:
+            page.unlink()
+    head = ["estimator", "what it does", "latent", "gradient", "decoder calls"]
+    body = [
+        [f"[{name}](generated/estimators/{name}.md)", parts.describe(part), *facts(name)] for name, part in ESTIMATORS.items()
+    ]
+    pages = [f"/generated/estimators/{name}" for name in ESTIMATORS]
+    write("overview.md", table(head, body), "", "```{toctree}", ":hidden:", "", *pages, "```")
+
+
+def setup(app: Any) -> None:
+    """Register with Sphinx."""
+    app.add_directive("certificates", CertificateTable)
+    app.connect("config-inited", generate)
+    app.connect("autodoc-process-docstring", drop_summary)

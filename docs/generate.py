@@ -23,7 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import estimators
 from estimators import ESTIMATORS, expected_loss
-from estimators.catalogue import CATALOGUE
+from estimators.catalogue import CATALOGUE, label
 from estimators.certify import Certificate, Quality
 from latent.experiment import certificates, parts
 from latent.experiment.certificates import Row
@@ -189,13 +189,28 @@ def estimator_page(name: str, described: set[Any]) -> list[str]:
         page += [f".. auto{kind}:: estimators.{documented.__name__}", *["   :no-index:"] * (documented in described), ""]
         described.add(documented)
     command = f"The command `latent certify {name}` gives these rows; [Certificates](/certificates.md) explains their columns."
-    return [*page, "```", "", "## Certificate", "", command, "", "```{certificates}", name, f"{name} *", "```"]
+    rows = [label(*entry) for entry in CATALOGUE if entry[0] == name]
+    return [*page, "```", "", "## Certificate", "", command, "", "```{certificates}", *rows, "```"]
 
 
-def drop_summary(app: Any, what: str, name: str, documented: Any, settings: Any, lines: list[str]) -> None:
-    """Leave the first sentence out of an estimator's docstring on its own page, which starts with it."""
+def tidy_docstring(app: Any, what: str, name: str, documented: Any, settings: Any, lines: list[str]) -> None:
+    """Leave the first sentence of an estimator out on its own page, which starts with it; and mend what Napoleon breaks."""
     if ESTIMATORS.get(app.env.docname.removeprefix("generated/estimators/")) is documented:
         del lines[: lines.index("") + 1 if "" in lines else None]
+    kind = next((line for line in lines if line.startswith(":type: ")), None)
+    if kind and what in ("attribute", "data", "property"):  # it takes "Shape: text" for "type: text"
+        lines.remove(kind)
+        lines[0] = f"{kind.removeprefix(':type: ')}: {lines[0]}"
+
+
+def skip_field(app: Any, what: str, name: str, member: Any, skip: bool, settings: Any) -> bool | None:
+    """Leave out a named tuple's fields, which their class describes."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def tidy_signature(app: Any, what: str, name: str, obj: Any, settings: Any, text: str | None, returns: str | None) -> Any:
+    """Write the default of a dataclass's field as Python, so that Sphinx can read it."""
+    return (text or "").replace("<factory>", "{}") or None, returns
 
 
 def generate(app: Any, config: Any) -> None:
@@ -208,9 +223,12 @@ def generate(app: Any, config: Any) -> None:
         if page.stem not in ESTIMATORS:
             page.unlink()
     head = ["estimator", "what it does", "latent", "gradient", "decoder calls"]
-    body = [
-        [f"[{name}](generated/estimators/{name}.md)", parts.describe(part), *facts(name)] for name, part in ESTIMATORS.items()
-    ]
+    body = []
+    for name, part in ESTIMATORS.items():
+        latent, gradient, calls = facts(name)
+        body.append(
+            [f"[{name}](generated/estimators/{name}.md)", parts.describe(part), latent, gradient.partition(";")[0], calls]
+        )
     pages = [f"/generated/estimators/{name}" for name in ESTIMATORS]
     write("overview.md", table(head, body), "", "```{toctree}", ":hidden:", "", *pages, "```")
 
@@ -219,4 +237,6 @@ def setup(app: Any) -> None:
     """Register with Sphinx."""
     app.add_directive("certificates", CertificateTable)
     app.connect("config-inited", generate)
-    app.connect("autodoc-process-docstring", drop_summary)
+    app.connect("autodoc-process-docstring", tidy_docstring)
+    app.connect("autodoc-process-signature", tidy_signature)
+    app.connect("autodoc-skip-member", skip_field)

@@ -74,15 +74,21 @@ class RandomDraws(Draws):
     def __init__(self, generator: torch.Generator | None = None) -> None:
         self.generator = generator
 
+    def _uniform(self, like: Tensor, shape: Sequence[int]) -> Tensor:
+        # In single precision there would be no numbers between 0 and 6e-8.
+        return torch.rand(shape, generator=self.generator, dtype=torch.float64, device=like.device)
+
     def _exponential(self, like: Tensor) -> Tensor:
+        # Several times faster on a CPU than Tensor.exponential_.
+        uniform = self._uniform(like, like.shape)
         # Zero would give 0/0 for a state of zero probability, and an infinite Gumbel.
-        noise = torch.empty_like(like, memory_format=torch.contiguous_format, requires_grad=False)
-        return noise.exponential_(generator=self.generator).clamp_(min=torch.finfo(like.dtype).tiny)
+        return uniform.neg_().log1p_().neg_().to(like.dtype).clamp_(min=torch.finfo(like.dtype).tiny)
 
     def categorical(self, probabilities: Tensor, samples: int) -> Tensor:
-        # The largest of p / Exp(1) is a sample of p, and never a state of zero probability.
-        rates = probabilities.detach().unsqueeze(1).expand(-1, samples, -1)
-        return (rates / self._exponential(rates)).argmax(-1)
+        # The first state whose cumulative probability exceeds a uniform number: never one of zero probability.
+        cumulative = probabilities.detach().cumsum(-1, dtype=torch.float64)
+        uniform = self._uniform(cumulative, (len(cumulative), samples))
+        return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
 
     def without_replacement(self, probabilities: Tensor, samples: int) -> Tensor:
         # The largest ones of p / Exp(1), largest first, are such a sequence.
@@ -90,7 +96,7 @@ class RandomDraws(Draws):
         return (rates / self._exponential(rates)).topk(samples, -1).indices
 
     def bernoulli(self, probabilities: Tensor) -> Tensor:
-        return torch.bernoulli(probabilities.detach(), generator=self.generator)
+        return (self._uniform(probabilities, probabilities.shape) < probabilities.detach()).to(probabilities.dtype)
 
     def antithetic_bits(self, probabilities: Tensor, samples: int) -> Tensor:
         probabilities = probabilities.detach().unsqueeze(1)

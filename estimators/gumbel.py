@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def conditional_gumbel(scores: Tensor, state: Tensor, noise: Tensor) -> Tensor:
@@ -23,9 +22,7 @@ def conditional_gumbel(scores: Tensor, state: Tensor, noise: Tensor) -> Tensor:
         Maddison, Tarlow and Minka (2014), A* sampling, https://arxiv.org/abs/1411.0030.
         Paulus, Maddison and Krause (2021), https://arxiv.org/abs/2010.04838.
     """
-    masked = scores == -torch.inf
-    finite = scores.masked_fill(masked, 0)
     place = state.unsqueeze(-1).expand(*noise.shape[:2], 1)
     top = noise.gather(2, place) + scores.logsumexp(2, keepdim=True)
-    below = -torch.logaddexp(-noise - finite, -top)
-    return below.scatter(2, place, top).masked_fill(masked, -torch.inf)
+    below = top + nn.functional.logsigmoid(noise + scores - top)
+    return below.scatter(2, place, top)

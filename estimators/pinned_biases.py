@@ -4,20 +4,6 @@ Those of finite draws are enumerated, those of continuous noise integrated. Made
 """
 
 PINNED: dict[str, dict[str, tuple[float, float]]] = {
-    "score_function baseline=nvil normalise_variance=true": {
-        "linear/flat": (0.315938598, 0),
-        "linear/sparse": (0.265152866, 0),
-        "linear/peaked": (0.41073701, 0),
-        "quadratic/flat": (0.82966358, 0),
-        "quadratic/sparse": (0.837274592, 0),
-        "quadratic/peaked": (0.645417569, 0),
-        "cubic/flat": (0.789678671, 0),
-        "cubic/sparse": (0.788703824, 0),
-        "cubic/peaked": (0.786958949, 0),
-        "neural/flat": (0.724845906, 0),
-        "neural/sparse": (0.758095583, 0),
-        "neural/peaked": (0.757976126, 0),
-    },
     "straight_through": {
         "linear/flat": (0, 0),
         "linear/sparse": (0, 0),

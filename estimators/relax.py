@@ -69,10 +69,11 @@ class Relax(Estimator):
         state = z.argmax(1, keepdim=True)
         again = conditional_gumbel(q.scores.unsqueeze(1), state, draws.gumbel(q.scores).unsqueeze(1))
         perturbed = torch.stack([z, again[:, 0]], 1)
-        relaxed = (perturbed / self.log_temperature.exp().to(z.dtype)).softmax(-1)
+        relaxed = (perturbed * torch.exp(-self.log_temperature).to(z.dtype)).softmax(-1)
         weights = z.new_tensor([1.0, 0.0, 0.0]).repeat(q.batch_size)
-        memory = {"scores": q.scores, "residual": q.vectors(state)[:, 0] - q.probabilities.detach(), "perturbed": perturbed}
-        values = torch.cat([q.vectors(state), relaxed], 1)
+        sample = q.vectors(state)
+        memory = {"scores": q.scores, "residual": sample[:, 0] - q.probabilities.detach(), "perturbed": perturbed}
+        values = torch.cat([sample, relaxed], 1)
         return Proposal(Latents.regular_vectors(values), weights, q.entropy(), context=context, memory=memory)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:

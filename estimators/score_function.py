@@ -85,10 +85,11 @@ class ScoreFunction(Estimator):
         q = self.space(scores)
         index = q.sample(draws, self.samples)
         extra = self.baseline.extra_states(q, draws, index)
-        weights = q.scores.new_full(index.shape[:2], 1 / self.samples)
-        weights = torch.cat([weights, q.scores.new_zeros(extra.shape[:2])], 1)
+        states = torch.cat([index, extra], 1) if extra.shape[1] else index
+        weights = q.scores.new_full(states.shape[:2], 1 / self.samples)
+        weights[:, self.samples :] = 0
         return Proposal(
-            latents=q.select(torch.cat([index, extra], 1) if extra.shape[1] else index),
+            latents=q.select(states),
             weights=weights.flatten(),
             entropy=q.entropy(),
             log_probability=q.log_probability(index).flatten(),
@@ -97,7 +98,8 @@ class ScoreFunction(Estimator):
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         assert proposal.log_probability is not None
-        losses, extra = losses.view(proposal.latents.batch_size, -1).tensor_split([self.samples], dim=1)
+        losses = losses.view(proposal.latents.batch_size, -1)
+        losses, extra = losses[:, : self.samples], losses[:, self.samples :]
         detached = losses.detach()
         baseline = self.baseline(detached, extra.detach(), proposal.context)
         advantage = detached - baseline.detach()

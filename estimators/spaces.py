@@ -18,6 +18,9 @@ from estimators.latents import Latents
 MOST_STATES = 1 << 16
 """States that an enumeration of bit vectors may have: those of 16 bits."""
 
+NO_MASS = 1e3
+"""A state or bit whose log-probability is this far below zero has no mass in double precision: e to this power is zero."""
+
 
 def as_scores(scores: Tensor) -> Tensor:
     """Scores in at least single precision: the mathematics of q is never done in half precision.
@@ -30,9 +33,9 @@ def as_scores(scores: Tensor) -> Tensor:
     return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
 
 
-def _refuse(rows: Tensor, scores: Tensor, wrong: str) -> None:
-    if rows.any():
-        row = int(rows.nonzero()[0])
+def _refuse(sound: Tensor, scores: Tensor, wrong: str) -> None:
+    if not sound.all():
+        row = int(sound.logical_not().nonzero()[0])
         raise FloatingPointError(f"the scores of example {row} {wrong}: {scores[row].tolist()[:8]}")
 
 
@@ -130,8 +133,8 @@ class Categorical(Space):
     name: ClassVar[str] = "categorical"
 
     def _check(self) -> None:
-        finite = torch.isfinite(self.scores.detach().amax(1))
-        _refuse(~finite, self.scores, "have no finite maximum")
+        largest = self.scores.detach().amax(1)
+        _refuse(largest.abs() < torch.inf, self.scores, "have no finite maximum")
 
     @property
     def states(self) -> int:
@@ -161,8 +164,7 @@ class Categorical(Space):
         return self.log_probabilities.gather(1, states)
 
     def entropy(self) -> Tensor:
-        log_probabilities = self.log_probabilities.masked_fill(self.log_probabilities == -torch.inf, 0)
-        return -(self.probabilities * log_probabilities).sum(-1)
+        return -(self.probabilities * self.log_probabilities.clamp(min=-NO_MASS)).sum(-1)
 
     def argmax(self) -> Tensor:
         return self.scores.argmax(-1, keepdim=True)
@@ -180,7 +182,7 @@ class Categorical(Space):
         return nn.functional.one_hot(states, self.size).to(self.scores.dtype)
 
     def select(self, states: Tensor, keep: Tensor | None = None) -> Latents:
-        if keep is None:
+        if keep is None or keep.all():
             return Latents.regular(states, self.size, self.scores.dtype)
         return Latents.ragged(keep.nonzero()[:, 0], states[keep], self.batch_size, self.size, self.scores.dtype)
 
@@ -199,8 +201,7 @@ class BitVector(Space):
     name: ClassVar[str] = "bit_vector"
 
     def _check(self) -> None:
-        largest = self.scores.detach().amax(1)
-        _refuse(largest.isnan() | (largest == torch.inf), self.scores, "must be finite or -inf")
+        _refuse(self.scores.detach().amax(1) < torch.inf, self.scores, "must be finite or -inf")
 
     @property
     def states(self) -> int:
@@ -218,13 +219,13 @@ class BitVector(Space):
 
     def log_probability(self, states: Tensor) -> Tensor:
         # Log sigma(s) or log sigma(-s): never the log of a probability that has reached 0 or 1.
-        scores = self.scores.unsqueeze(1)
-        return nn.functional.logsigmoid(torch.where(states > 0, scores, -scores)).sum(-1)
+        signs = 2 * states - 1
+        return nn.functional.logsigmoid(self.scores.unsqueeze(1) * signs).sum(-1)
 
     def entropy(self) -> Tensor:
-        sizes = self.scores.masked_fill(self.scores == -torch.inf, 0).abs()
-        terms = nn.functional.softplus(-sizes) + sizes * torch.sigmoid(-sizes)
-        return terms.masked_fill(self.scores == -torch.inf, 0).sum(-1)
+        # A bit and its opposite have the same entropy: log(1 + e^s) - s sigmoid(s) of the score that is not positive.
+        scores = -self.scores.abs().clamp(max=NO_MASS)
+        return (nn.functional.softplus(scores) - nn.functional.silu(scores)).sum(-1)
 
     def argmax(self) -> Tensor:
         return (self.scores.detach() > 0).to(self.scores.dtype).unsqueeze(1)
@@ -265,9 +266,9 @@ class BitVector(Space):
         return states
 
     def select(self, states: Tensor, keep: Tensor | None = None) -> Latents:
-        if keep is None:
-            return Latents.regular_vectors(states)
-        return Latents.ragged_vectors(keep.nonzero()[:, 0], states[keep], self.batch_size)
+        if keep is None or keep.all():
+            return Latents.regular_vectors(states.to(self.scores.dtype))
+        return Latents.ragged_vectors(keep.nonzero()[:, 0], states[keep].to(self.scores.dtype), self.batch_size)
 
     def enumerate(self) -> Latents:
         return self.select(self.all_states())

@@ -86,8 +86,12 @@ def arcs(start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
 
 def members(points: Tensor, start: Tensor, length: Tensor) -> Tensor:
     """``[B, P, D]`` bool: whether each interval holds each of the ``points`` ``[B, P]``."""
-    start, length = start.detach().unsqueeze(1), length.detach().unsqueeze(1)
-    return (points.unsqueeze(2) - start).remainder(1) < length
+    first = start.detach().remainder(1)
+    last = first + length.detach()
+    wraps = last > 1  # past the end of the circle: then what lies between its end and its start is outside
+    low, high = torch.where(wraps, last - 1, first), torch.where(wraps, first, last)
+    points = points.unsqueeze(2)
+    return ((points >= low.unsqueeze(1)) & (points < high.unsqueeze(1))) ^ wraps.unsqueeze(1)
 
 
 @final
@@ -134,14 +138,14 @@ class SparseMAP(Estimator):
         return budgeted_marginals(space.scores.double(), self.budget).to(space.scores.dtype)
 
     def _distribution(self, scores: Tensor) -> tuple[BitVector, Tensor, Tensor]:
-        """The space, the states ``[B, D + 1, D]`` and their probabilities ``[B, D + 1]``."""
+        """The space, the states ``[B, D + 1, D]``, bool, and their probabilities ``[B, D + 1]``."""
         space = BitVector(scores)
         # In double precision throughout: a rounding error would be a state of its own, perhaps beyond the budget.
         marginals = budgeted_marginals(space.scores.double(), self.budget)
         start = lanes(marginals, self.budget)
         q, middles = arcs(start, marginals)
         states = members(middles, start, marginals)
-        return space, states.to(space.scores.dtype), q.to(space.scores.dtype)
+        return space, states, q.to(space.scores.dtype)
 
     def probabilities(self, scores: Tensor) -> Tensor:
         space, states, q = self._distribution(scores)
@@ -150,7 +154,7 @@ class SparseMAP(Estimator):
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         space, states, q = self._distribution(scores)
         keep = q.detach() > NEGLIGIBLE
-        return Proposal(space.select(states, keep), q[keep], support_entropy(q).sum(1), context=context)
+        return Proposal(space.select(states, keep), q.masked_select(keep), support_entropy(q).sum(1), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         value = proposal.latents.sum(proposal.weights * losses)

@@ -18,16 +18,20 @@ MOST_SAMPLES = 12
 
 
 @cache
-def _levels(k: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """For subsets of n = k - 1, ..., 0 of k members: their codes, the members outside, and the codes with each one added."""
-    levels = []
+def _levels(k: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """For subsets of n = k - 1, ..., 0 of k members: the members outside, and the places of the subsets with each one added.
+
+    Places are among the subsets of n + 1. Besides, the place of every subset in binary among all, larger ones first.
+    """
+    levels, codes, last = [], [(1 << k) - 1], {(1 << k) - 1: 0}
     for n in range(k - 1, -1, -1):
-        subsets = list(itertools.combinations(range(k), n))
-        outside = [[t for t in range(k) if t not in subset] for subset in subsets]
-        codes = [sum(1 << t for t in subset) for subset in subsets]
-        larger = [[code | 1 << t for t in members] for code, members in zip(codes, outside, strict=True)]
-        levels.append((torch.tensor(codes), torch.tensor(outside), torch.tensor(larger)))
-    return levels
+        outside = [[t for t in range(k) if t not in subset] for subset in itertools.combinations(range(k), n)]
+        these = [(1 << k) - 1 - sum(1 << t for t in members) for members in outside]
+        larger = [[last[code | 1 << t] for t in members] for code, members in zip(these, outside, strict=True)]
+        levels.append((torch.tensor(outside), torch.tensor(larger)))
+        last = {code: place for place, code in enumerate(these)}
+        codes += these
+    return levels, torch.tensor(codes).argsort()
 
 
 def completion_probabilities(inside: Tensor, outside: Tensor) -> Tensor:
@@ -44,14 +48,13 @@ def completion_probabilities(inside: Tensor, outside: Tensor) -> Tensor:
     Returns:
         ``[B, 2^k]``, A in binary, its member t worth 2^t.
     """
-    batch_size, k = inside.shape
-    completion = inside.new_ones(batch_size, 1 << k)
-    for codes, members, larger in _levels(k):
-        codes, members, larger = codes.to(inside.device), members.to(inside.device), larger.to(inside.device)
-        q = inside[:, members]
-        terms = q * completion[:, larger]
-        completion[:, codes] = terms.sum(-1) / (q.sum(-1) + outside.unsqueeze(1))
-    return completion
+    levels, places = _levels(inside.shape[1])
+    completion = [inside.new_ones(len(inside), 1)]
+    for members, larger in levels:
+        q = inside[:, members.to(inside.device)]
+        terms = q * completion[-1][:, larger.to(inside.device)]
+        completion.append(terms.sum(-1) / (q.sum(-1) + outside.unsqueeze(1)))
+    return torch.cat(completion, 1)[:, places.to(inside.device)]
 
 
 @final
@@ -103,17 +106,17 @@ class UnorderedSet(Estimator):
         inside, outside = q_all.gather(1, states), q_all.scatter(1, states, 0).sum(1)
         # No mass outside: all the states there are. Each one's ratio is 1, and some may have no mass.
         complete = outside.unsqueeze(1) == 0
-        completion = completion_probabilities(torch.where(complete, 1 / k, inside), outside)
+        completion = torch.where(complete, 1.0, completion_probabilities(inside, outside))
         singles = completion[:, [1 << t for t in range(k)]]
-        ratios = torch.where(complete, 1.0, singles / completion[:, :1])
+        ratios = singles / completion[:, :1]
         pairs = completion[:, [[1 << s | 1 << t for t in range(k)] for s in range(k)]]
-        second = torch.where(complete.unsqueeze(2), 1.0, pairs / singles.unsqueeze(2))
+        second = pairs / singles.unsqueeze(2)
         keep = inside > 0
         return Proposal(
             q.select(states, keep),
             (inside * ratios)[keep],
             q.entropy(),
-            log_probability=q.log_probability(states)[keep],
+            log_probability=q.log_probability(states).masked_select(keep),
             context=context,
             memory={"shares": (inside.unsqueeze(1) * second)[keep], "keep": keep},
         )

@@ -108,7 +108,8 @@ PINNED: dict[str, dict[str, tuple[float, float]]] = {
 def main():
     lines = []
     for name, options in CATALOGUE:
-        if not estimators.build(name, **options).unbiased:
+        # The bias of a normalised signal depends on the losses of the past: it is tested, not pinned.
+        if not estimators.build(name, **options).unbiased and not options.get("normalise_variance"):
             lines.append(f'    "{label(name, options)}": {{')
             for problem in FAMILY:
                 encoder, decoder = (0.0 if bias < 1e-9 else bias for bias in relative_biases(name, options, problem))

@@ -11,11 +11,12 @@ import estimators
 from estimators import Categorical, gumbel, pinned_biases
 from estimators.baselines import InputDependent
 from estimators.catalogue import CATALOGUE, label, verdict
-from estimators.certify import Certificate, Quality, certify
+from estimators.certify import Certificate, Quality, _in_some_state, certify
 from estimators.problems import FAMILY, Problem
 from tests.estimators.quadrature import relative_biases
 
 NEURAL = Problem("neural", "sparse")
+NORMALISED = ("score_function", {"baseline": "nvil", "normalise_variance": True})
 
 
 def certificates(name, options, problems=FAMILY):
@@ -40,7 +41,20 @@ def test_every_estimator_is_what_it_declares(name, options):
             assert max(certificate.encoder.bias, certificate.decoder.bias, certificate.value_bias) < 1e-10
 
 
-BIASED = [entry for entry in CATALOGUE if not estimators.build(entry[0], **entry[1]).unbiased]
+BIASED = [entry for entry in CATALOGUE if label(*entry) in pinned_biases.PINNED]
+
+
+def test_every_biased_estimator_is_pinned():
+    biased = [entry for entry in CATALOGUE if not estimators.build(entry[0], **entry[1]).unbiased]
+    assert [entry for entry in biased if entry not in BIASED] == [NORMALISED]
+
+
+def test_normalised_variance_shortens_the_gradient_by_its_scale_and_nothing_else():
+    estimator = estimators.build(NORMALISED[0], **NORMALISED[1])
+    for problem, certificate in zip(FAMILY, certificates(*NORMALISED), strict=True):
+        scale = float(_in_some_state(estimator, problem).scale.square.average.sqrt().clamp(min=1))
+        assert certificate.encoder.bias == pytest.approx(1 - 1 / scale, abs=1e-9)
+        assert certificate.decoder.bias < 1e-10
 
 
 @pytest.mark.parametrize(("name", "options"), BIASED, ids=[label(*entry) for entry in BIASED])

@@ -27,6 +27,7 @@ docs: $(VENV)/.installed-docs
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/step_memory.py
+	$(BIN)/python benchmarks/estimator_time.py
 
 hooks: $(VENV)/.installed
 	$(BIN)/pre-commit install
@@ -43,4 +44,4 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) docs/_build docs/generated .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -87,5 +87,8 @@ class ARMS(Estimator):
 
 
 def disarm() -> ARMS:
-    """DisARM: a pair of antithetic samples of a bit vector; ARMS with two samples."""
+    """DisARM: a pair of antithetic samples of a bit vector; ARMS with two samples.
+
+    Decoder calls: 2.
+    """
     return ARMS(samples=2)

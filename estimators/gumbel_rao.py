@@ -20,8 +20,9 @@ class GumbelRao(Estimator):
     r"""Gumbel-Rao: straight-through Gumbel-softmax with its gradient averaged over conditional noise, given the sample.
 
     .. math:: \nabla L \approx \nabla \ell(z) + \nabla_z \ell(z) \cdot
-        \frac{1}{M} \sum_{m=1}^{M} \nabla_s \, \mathrm{softmax}\big((s + g^{(m)}) / \tau\big), \qquad
-        z \sim q, \quad g^{(m)} \sim \mathrm{Gumbel} \mid \arg\max(s + g^{(m)}) = z
+        \frac{1}{M} \sum_{m=1}^{M} \nabla_s \, \mathrm{softmax}\big((s + g^{(m)}) / \tau\big)
+
+    .. math:: z \sim q, \qquad g^{(m)} \sim \mathrm{Gumbel} \mid \arg\max(s + g^{(m)}) = z
 
     The noise is not differentiated. The temperature after t training steps is ``max(minimum, initial * exp(-rate * t'))`` with
     t' the last multiple of ``update_every``. Decoder calls: 1, however many draws of noise. Biased exactly as

@@ -18,12 +18,13 @@ class SumAndSample(Estimator):
     r"""Sum-and-sample: the k likeliest states C exactly, the rest by one sample.
 
     .. math:: \nabla L \approx \sum_{z \in C} \nabla \big[ q(z) (\ell(z) - b) \big]
-        + (1 - q(C)) \big[ \nabla \ell(z') + (\ell(z') - b) \nabla \log q(z') \big],
-        \qquad z' \sim q(\cdot \mid z' \notin C)
+        + (1 - q(C)) \big[ \nabla \ell(z') + (\ell(z') - b) \nabla \log q(z') \big]
 
-    One baseline b on both parts: with different ones the estimator is biased. Decoder calls: ``summed + 1``, and as many as
-    there are states where k is no less. Unbiased; its variance is at most that of the score function, and vanishes as q
-    becomes certain.
+    with :math:`z' \sim q(\cdot \mid z' \notin C)`.
+
+    One baseline b on both parts: with different ones the estimator is biased. Decoder calls: ``summed + 1``, and K where k
+    is no less. Unbiased; its variance is at most that of the score function with one sample and the same baseline, and
+    vanishes as q becomes certain.
 
     Choose it where q soon is concentrated on few states, and a softmax is wanted.
 

@@ -24,10 +24,19 @@ def test_the_plain_pytorch_example_runs(file, capsys):
     assert "tensor(" in capsys.readouterr().out
 
 
+def test_the_example_of_every_family_trains(capsys):
+    exec(blocks("docs/plain_pytorch.md", "python")[0], {})
+    lines = capsys.readouterr().out.splitlines()
+    losses = [re.search(r"([\d.]+) -> ([\d.]+)", line).groups() for line in lines]
+    assert len(losses) >= 15
+    for (before, after), line in zip(losses, lines, strict=True):
+        assert float(after) < 0.65 * float(before), line
+
+
 def test_the_example_of_a_new_estimator_is_one():
     names: dict = {}
     exec(blocks("docs/adding_an_estimator.md", "python")[0], names)
-    estimator = names["StraightThrough"]()
+    estimator = names["SoftAttention"]()
     assert isinstance(estimator, Estimator)
     scores = torch.randn(3, 5, requires_grad=True)
     table = LatentLinear(5, 2)

@@ -77,7 +77,7 @@ class Row:
 
 
 def _bias(value: float) -> str:
-    return f"{value:.0e}" if value < 1e-3 else f"{value:.3f}"
+    return "0" if value == 0 else f"{value:.0e}" if value < 1e-3 else f"{value:.3f}"
 
 
 def _number(value: float) -> str:

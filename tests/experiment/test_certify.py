@@ -1,0 +1,122 @@
+"""``latent certify``: the table, JSON, bad input, and estimators of other distributions."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import estimators
+from estimators import ScoreFunction, StraightThrough
+from estimators.catalogue import CATALOGUE
+from estimators.problems import FAMILY
+from latent.cli import app
+from latent.experiment import certificates, parts
+
+
+def call(*arguments):
+    result = CliRunner().invoke(app, ["certify", *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def entry_point(monkeypatch):
+    """Make an estimator known as another distribution's entry point would."""
+
+    def add(name, part):
+        found = {**estimators.ESTIMATORS, name: part}
+        monkeypatch.setattr(parts, "estimators", lambda: found)
+
+    return add
+
+
+def test_a_table_for_each_kind_of_latent():
+    result = call("dense", "reinmax")
+    assert result.exit_code == 0
+    assert "categorical latent" in result.stdout
+    assert "bit_vector latent" in result.stdout
+    assert "proved" in result.stdout
+    assert "no: pinned" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_json_holds_every_certificate():
+    result = call("score_function", "samples=2", "baseline=leave_one_out", "--json")
+    (row,) = json.loads(result.stdout)
+    assert row["estimator"] == "score_function samples=2 baseline=leave_one_out"
+    assert row["verdict"] == "proved"
+    assert row["passed"]
+    assert [certificate["problem"] for certificate in row["certificates"]] == [problem.name for problem in FAMILY]
+    for certificate in row["certificates"]:
+        assert certificate["method"] == "enumeration"
+        assert certificate["encoder"]["bias"] < 1e-10
+        assert certificate["calls"] == pytest.approx(2)
+    assert row["calls"] == pytest.approx(2)
+    products = sorted(certificate["encoder"]["variance"] * 2 for certificate in row["certificates"])
+    assert row["variance_calls"] == pytest.approx((products[5] + products[6]) / 2)
+
+
+def test_names_alone_stand_for_the_catalogue_and_nothing_for_all():
+    assert certificates.entries([]) == list(CATALOGUE)
+    assert certificates.entries(["arms", "entmax"]) == [
+        ("arms", {"samples": 3}),
+        ("entmax", {}),
+        ("entmax", {"learned": True}),
+    ]
+    assert certificates.entries(["arms", "samples=4", "dense"])[0] == ("arms", {"samples": 4})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rienmax"], "there is no 'rienmax'; did you mean 'reinmax'?"),
+        (["arms", "sample=3"], "sample: arms has no such option; its options: samples"),
+        (["sparsemax", "k=3"], "k: sparsemax has no such option; its options: none"),
+        (["arms", "samples=1"], "samples: must be at least 2, got 1"),
+        (["arms", "samples=many"], "samples: Input should be a valid integer, got 'many'"),
+        (["samples=2"], "samples: an option follows the name of its estimator"),
+        (["arms", "samples=["], "this is not YAML"),
+    ],
+)
+def test_bad_input_is_explained(arguments, message):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    assert not result.stdout
+
+
+def test_an_estimator_of_another_distribution_is_certified_by_its_name(entry_point):
+    class Elsewhere(ScoreFunction):  # type: ignore[misc]
+        """An estimator of another distribution."""
+
+    entry_point("elsewhere", Elsewhere)
+    result = call("elsewhere")
+    assert result.exit_code == 0
+    assert "proved" in result.stdout
+    assert ("elsewhere", {}) in certificates.entries([])
+
+
+def test_an_estimator_that_is_not_what_it_declares_fails(entry_point):
+    class Overconfident(StraightThrough):  # type: ignore[misc]
+        """Declares that it is unbiased."""
+
+        unbiased = True
+
+    class Honest(StraightThrough):  # type: ignore[misc]
+        """Of unknown bias."""
+
+    entry_point("overconfident", Overconfident)
+    result = call("overconfident")
+    assert result.exit_code == 1
+    assert "BIASED" in result.stdout
+    assert "not what they declare: overconfident" in " ".join(result.stderr.split())
+    entry_point("honest", Honest)
+    result = call("honest")
+    assert result.exit_code == 0
+    assert "no: measured" in result.stdout
+
+
+def test_certificates_are_the_same_every_time():
+    assert call("rebar", "--json").stdout == call("rebar", "--json").stdout

@@ -24,7 +24,8 @@ from sphinx.util.docutils import SphinxDirective
 import estimators
 from estimators import ESTIMATORS, expected_loss
 from estimators.catalogue import CATALOGUE, label
-from estimators.certify import Certificate, Quality
+from estimators.certify import Certificate
+from estimators.quality import Quality
 from latent.experiment import certificates, parts
 from latent.experiment.certificates import Row
 from latent.experiment.configuration import Common
@@ -101,7 +102,7 @@ def from_json(row: dict[str, Any]) -> Row:
     """The inverse of ``Row.as_json``."""
     found = []
     for one in row["certificates"]:
-        qualities = {part: Quality(**one.pop(part)) for part in ("encoder", "decoder")}
+        qualities = {part: Quality(**one.pop(part)) for part in ("encoder", "decoder", "value")}
         found.append(Certificate(**one, **qualities))
     return Row(row["estimator"], row["space"], row["verdict"], row["passed"], found)
 

@@ -1,6 +1,8 @@
-"""A temperature that falls as training goes on."""
+"""A temperature that falls as training goes on: with every call in training mode, which is one a step in most models."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +11,13 @@ from estimators.base import OptionError
 
 
 class Temperature(nn.Module):
-    """``max(minimum, initial * exp(-rate * t'))`` after t training steps, t' the last multiple of ``update_every``.
+    """``max(minimum, initial * exp(-rate * t'))`` after t calls in training, t' the last multiple of ``update_every``.
 
     Args:
         temperature: initial temperature, above 0.
         minimum_temperature: the temperature never falls below this; above 0, and at most the initial one.
-        decay_rate: rate of the exponential decay per step; 0 keeps the temperature as it is.
-        update_every: steps between two updates.
+        decay_rate: rate of the exponential decay per call; 0 keeps the temperature as it is.
+        update_every: calls between two updates.
 
     Raises:
         OptionError: if an option is out of its range; it names the argument.
@@ -25,9 +27,9 @@ class Temperature(nn.Module):
 
     def __init__(self, temperature: float, minimum_temperature: float, decay_rate: float, update_every: int) -> None:
         super().__init__()
-        if not 0 < minimum_temperature <= temperature:
+        if not 0 < minimum_temperature <= temperature < math.inf:
             raise OptionError("minimum_temperature", f"must lie in (0, temperature = {temperature}], got {minimum_temperature}")
-        if decay_rate < 0:
+        if not 0 <= decay_rate < math.inf:
             raise OptionError("decay_rate", f"must not be negative, got {decay_rate}")
         if update_every < 1:
             raise OptionError("update_every", f"must be at least 1, got {update_every}")
@@ -43,6 +45,6 @@ class Temperature(nn.Module):
         return (self.initial * torch.exp(-self.decay_rate * elapsed)).clamp(min=self.minimum)
 
     def step(self) -> None:
-        """A training step is done."""
+        """The temperature has been used; in training this counts as a step."""
         if self.training:
             self.steps += 1

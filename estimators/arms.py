@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from estimators.base import Estimate, Estimator, OptionError, Proposal
-from estimators.draws import Draws, copula_threshold
+from estimators.draws import Draws
 from estimators.spaces import BitVector, Space
 
 
@@ -17,11 +17,12 @@ def disagreement(scores: Tensor, samples: int) -> Tensor:
 
     .. math:: P(1, 0) = (1 - p) - (1 - 2t)_+^{n - 1}, \qquad t = 1 - (1 - p)^{1 / (n - 1)}, \quad p = \sigma(s)
     """
-    p = torch.sigmoid(scores)
-    twice = 2 * copula_threshold(p, samples)
+    precise = scores.double()
+    off = torch.sigmoid(-precise)
+    threshold = -torch.expm1(nn.functional.logsigmoid(-precise) / (samples - 1))
     # For a small p, 1 - P(0, 0) and p are both small, and so is the error of their difference.
-    either = -torch.expm1((samples - 1) * torch.log1p(-twice.clamp(max=1)))
-    return torch.where(twice < 1, either - p, torch.sigmoid(-scores))
+    either = -torch.expm1((samples - 1) * torch.log1p(-(2 * threshold).clamp(max=1)))
+    return torch.where(2 * threshold < 1, either - torch.sigmoid(precise), off).to(scores.dtype)
 
 
 @final

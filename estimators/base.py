@@ -10,14 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from estimators.draws import Draws, RandomDraws
 from estimators.latents import Latents, LossFunction
-from estimators.spaces import Categorical, Space
+from estimators.spaces import SPACES, Categorical, Space, SpaceName
 
 
 class OptionError(ValueError):
@@ -27,6 +27,17 @@ class OptionError(ValueError):
         super().__init__(f"{option}: {message}")
         self.option = option
         self.message = message
+
+
+def space_of(name: SpaceName) -> type[Space]:
+    """The space of this name.
+
+    Raises:
+        OptionError: if there is none.
+    """
+    if name not in SPACES:
+        raise OptionError("space", f"must be one of {', '.join(SPACES)}, got {name!r}")
+    return SPACES[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +102,12 @@ class Estimate(NamedTuple):
             metrics=proposal.metrics,
         )
 
+    @classmethod
+    def marginal(cls, proposal: Proposal, losses: Tensor) -> Estimate:
+        """The exact expectation over the pairs, whose weights carry the gradient of q."""
+        value = proposal.latents.sum(proposal.weights * losses)
+        return cls.of(proposal, surrogate=value, value=value)
+
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """What an estimator estimates the gradient of, ``[B]``, from q ``[B, M]`` and the losses ``[B, M]`` of all M states."""
@@ -116,7 +133,7 @@ class Estimator(nn.Module, ABC):
     """
 
     unbiased: bool
-    samples_states: ClassVar[bool] = False
+    samples_states: bool = False
     space: type[Space] = Categorical
     objective: Objective = staticmethod(expected_loss)
 
@@ -153,10 +170,13 @@ class Estimator(nn.Module, ABC):
 
         Raises:
             FloatingPointError: if a row of scores defines no distribution (NaN, +inf, or every state masked).
-            ValueError: if the scores or the losses have the wrong shape.
+            ValueError: if the scores or the losses have the wrong shape, or if losses that must be differentiable are not.
         """
         proposal = self.propose(scores, RandomDraws(generator), context)
         losses = loss_function(proposal.latents)
         if losses.shape != (len(proposal),):
             raise ValueError(f"the loss function must return [{len(proposal)}] losses, got {list(losses.shape)}")
+        wanted = proposal.latents.index is None and proposal.latents.value.requires_grad
+        if wanted and torch.is_grad_enabled() and not losses.requires_grad:
+            raise ValueError("this estimator differentiates the losses in the latent: they must not be detached from it")
         return self.combine(proposal, losses.to(proposal.weights.dtype))

@@ -107,7 +107,8 @@ class LeaveOneOut(Baseline):
 class Critic(nn.Module):
     """A small network of the context, ``[B, ...]`` to ``[B, outputs]``: Linear, tanh, Linear. It starts at zero.
 
-    Its input size is that of the first context: as with every lazy module of torch, call it once before an optimiser is made.
+    Its input size is that of the first context: as with every lazy module of torch, call it once before an optimiser is made
+    or a checkpoint is written.
 
     Args:
         hidden_size: size of the hidden layer.
@@ -125,7 +126,7 @@ class Critic(nn.Module):
         """``[B, outputs]``; the context is detached."""
         if context is None:
             raise ValueError("this estimator reads the input: pass context=features, [B, ...]")
-        features = context.detach().flatten(1).to(self.output.weight.dtype)
+        features = context.detach().reshape(len(context), -1).to(self.output.weight.dtype)
         prediction: Tensor = self.output(torch.tanh(self.hidden(features)))
         return prediction
 
@@ -144,6 +145,8 @@ class InputDependent(Baseline):
     def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
         average: Tensor = self.average(losses, extra_losses, context)
         predicted: Tensor = self.critic(context)
+        if len(predicted) != len(losses):
+            raise ValueError(f"the context has {len(predicted)} examples, the scores {len(losses)}")
         return average + predicted.to(losses.dtype)
 
     def update(self, losses: Tensor) -> None:

@@ -21,7 +21,7 @@ class BinaryConcrete(Estimator):
         \nabla L \approx \nabla \ell(y)
 
     Straight-through decodes the bits of the *noisy* sample, ``s + noise > 0``, and passes their gradient on to y. The
-    temperature after t training steps is ``max(minimum, initial * exp(-rate * t'))`` with t' the last multiple of
+    temperature after t calls in training is ``max(minimum, initial * exp(-rate * t'))`` with t' the last multiple of
     ``update_every``. Decoder calls: 1. Biased, less so at a lower temperature, where the variance is larger.
 
     Choose it for bit vectors where losses are differentiable in z and one call is all there is.
@@ -29,8 +29,8 @@ class BinaryConcrete(Estimator):
     Args:
         temperature: initial temperature, above 0.
         minimum_temperature: the temperature never falls below this; above 0, and at most the initial one.
-        decay_rate: rate r of the exponential decay per step; 0 keeps the temperature as it is.
-        update_every: steps between two updates of the temperature.
+        decay_rate: rate r of the exponential decay per call; 0 keeps the temperature as it is.
+        update_every: calls between two updates of the temperature.
         straight_through: decode bits, with the gradient of the relaxed ones.
 
     Raises:
@@ -55,7 +55,7 @@ class BinaryConcrete(Estimator):
     ) -> None:
         super().__init__()
         self.temperature = Temperature(temperature, minimum_temperature, decay_rate, update_every)
-        self.straight_through = straight_through
+        self.straight_through = self.samples_states = straight_through
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return BitVector(scores).probabilities

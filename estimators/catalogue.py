@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from estimators.certify import Z_LIMIT, Certificate
+from estimators.certify import Certificate
 from estimators.pinned_biases import PINNED
+from estimators.quality import POWER, Z_LIMIT
 
 Entry = tuple[str, dict[str, Any]]
 
@@ -63,28 +64,39 @@ CATALOGUE: tuple[Entry, ...] = (
 
 def label(name: str, options: dict[str, Any]) -> str:
     """``name key=value ...``, as the command line takes it."""
-    shown = {True: "true", False: "false"}
-    pairs = [f"{key}={shown.get(value, value) if isinstance(value, bool) else value}" for key, value in options.items()]
-    return " ".join([name, *pairs])
+    words = {True: "true", False: "false", None: "null"}
+    named = {key: words[value] if value is None or isinstance(value, bool) else value for key, value in options.items()}
+    return " ".join([name, *(f"{key}={value}" for key, value in named.items())])
 
 
 def verdict(name: str, options: dict[str, Any], certificates: Sequence[Certificate]) -> tuple[str, bool]:
     """What the certificates of an estimator say, and whether that is what it declares.
 
     An unbiased estimator is ``proved`` where all outcomes of its draws were enumerated, or has ``passed`` a calibrated test.
-    The bias of a biased one is ``pinned``, or ``measured`` where no exact bias is known.
+    The bias of a biased one is ``pinned``, or ``measured`` where no exact bias is known. What breaks the contract is broken,
+    biased or not.
     """
+    faults = sorted({fault for certificate in certificates for fault in certificate.faults})
+    if faults:
+        return f"BROKEN: {'; '.join(faults)}", False
     if all(certificate.unbiased for certificate in certificates):
-        wrong = [certificate.problem for certificate in certificates if not certificate.is_unbiased]
+        wrong = [certificate for certificate in certificates if not certificate.is_unbiased]
+        weak = [certificate for certificate in wrong if certificate.largest_z < Z_LIMIT and certificate.power < POWER]
+        if wrong and len(weak) == len(wrong):
+            return f"UNDECIDED, too much variance: {_names(wrong)}", False
         if wrong:
-            return f"BIASED: {', '.join(wrong)}", False
+            return f"BIASED: {_names(wrong)}", False
         sampled = any(certificate.method == "sampling" for certificate in certificates)
         return ("passed" if sampled else "proved"), True
     pins = PINNED.get(label(name, options))
     if pins is None:
         return "measured", True
-    wrong = [certificate.problem for certificate in certificates if not _matches(certificate, pins[certificate.problem])]
-    return ("pinned", True) if not wrong else (f"NOT AS PINNED: {', '.join(wrong)}", False)
+    wrong = [certificate for certificate in certificates if not _matches(certificate, pins[certificate.problem])]
+    return ("pinned", True) if not wrong else (f"NOT AS PINNED: {_names(wrong)}", False)
+
+
+def _names(certificates: Sequence[Certificate]) -> str:
+    return ", ".join(certificate.problem for certificate in certificates)
 
 
 def _matches(certificate: Certificate, pins: tuple[float, float]) -> bool:

@@ -2,7 +2,9 @@
 
 >>> from estimators import Categorical, build
 >>> from estimators.certify import certify
->>> from estimators.problems import Problem
+>>> from estimators.contract import contract_faults
+from estimators.problems import Problem
+from estimators.quality import POWER, Z_LIMIT, Quality, Tally, joined, quality_of
 >>> certify(build("score_function"), Categorical, Problem("neural", "peaked")).encoder.bias  # about 1e-16
 
 The oracle shares no derivative with the estimators: the gradient of the encoder is a six-point difference of the exact
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,9 +22,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from estimators.base import Estimator
+from estimators.base import Estimator, expected_loss
+from estimators.contract import contract_faults
 from estimators.draws import Draws, RandomDraws, derived_seed, enumerate_outcomes
 from estimators.problems import Problem
+from estimators.quality import POWER, Z_LIMIT, Quality, Tally, joined, quality_of
 from estimators.spaces import Space
 
 EXACT = 1e-10
@@ -32,30 +35,7 @@ MOST_OUTCOMES = 1024
 """Outcomes of an example's draws that are enumerated; an estimator with more is tested on random draws."""
 MOST_JOINT_OUTCOMES = 100
 """Outcomes of a batch of two examples; with more, each is certified alone, and what couples examples goes unseen."""
-Z_LIMIT = 5.0
-"""Standard errors that no statistic of an unbiased estimator may exceed: by chance, one in two million does."""
-PLANTED_BIAS, POWER = 0.05, 0.99
-"""A relative bias of 5 % must fail the calibrated test with this probability; samples are drawn until it does."""
 CHUNK, MOST_SAMPLES = 4_000, 4_000_000
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How good an estimator's gradient is, relative to the exact one.
-
-    Attributes:
-        bias: ``|E g - g*| / |g*|``.
-        variance: ``E |g - E g|^2 / |g*|^2``.
-        error: ``sqrt(E |g - g*|^2) / |g*|``, bias and variance together.
-        cosine: ``E cos(g, g*)``.
-        standard_error: of the bias, where it is measured on random draws; else zero.
-    """
-
-    bias: float
-    variance: float
-    error: float
-    cosine: float
-    standard_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +49,9 @@ class Certificate:
         unbiased: whether the estimator is declared to be.
         encoder: quality of the gradient of the scores.
         decoder: quality of the gradient of the decoder's parameters.
-        value_bias: relative bias of the estimate of the objective.
+        value: quality of the estimates of the objective, and of the expected loss by the pairs' weights.
         calls: expected decoder calls of an example.
+        faults: what breaks the contract, whatever the bias.
         largest_z: largest statistic of the calibrated test, in standard errors; zero where outcomes are enumerated.
         power: probability that the calibrated test fails an estimator whose gradient is 5 % too long; one where outcomes are
             enumerated.
@@ -82,17 +63,18 @@ class Certificate:
     unbiased: bool
     encoder: Quality
     decoder: Quality
-    value_bias: float
+    value: Quality
     calls: float
+    faults: tuple[str, ...] = ()
     largest_z: float = 0.0
     power: float = 1.0
 
     @property
     def is_unbiased(self) -> bool:
-        """Whether the estimator has been found unbiased."""
+        """Whether the estimator has been found unbiased. What is not a number is not."""
         if self.method == "sampling":
             return self.largest_z < Z_LIMIT and self.power >= POWER
-        return max(self.encoder.bias, self.decoder.bias, self.value_bias) <= EXACT
+        return all(quality.bias <= EXACT for quality in (self.encoder, self.decoder, self.value))
 
 
 def certify(estimator: Estimator, space: type[Space], problem: Problem) -> Certificate:
@@ -118,14 +100,14 @@ def certify(estimator: Estimator, space: type[Space], problem: Problem) -> Certi
         groups = [found] if found else [list(_limited(case.outcomes([row]), MOST_OUTCOMES)) for row in (0, 1)]
     except TypeError:
         groups = [[]]
-    if all(groups):
-        return case.exact_certificate(groups)
-    return case.sampled_certificate()
+    faults = contract_faults(estimator, problem, coupling=len(groups) > 1 or not groups[0])
+    certificate = case.exact_certificate(groups) if all(groups) else case.sampled_certificate()
+    return replace(certificate, faults=faults)
 
 
 @dataclass(frozen=True)
 class _Result:
-    """One outcome: its probability, gradients ``[B, V + P]``, values ``[B]`` and decoder calls ``[B]``."""
+    """One outcome: its probability, gradients ``[B, V + P]``, values ``[B, 2]`` and decoder calls ``[B]``."""
 
     probability: float
     gradient: Tensor
@@ -168,9 +150,12 @@ class _Case:
         scores = self.problem.scores[rows].requires_grad_()
         parameters = self.problem.parameters[rows].requires_grad_()
         proposal = fresh.propose(scores, draws, self.problem.context[rows])
-        estimate = fresh.combine(proposal, self.problem.losses(proposal.latents, parameters))
+        losses = self.problem.losses(proposal.latents, parameters)
+        estimate = fresh.combine(proposal, losses)
         gradients = torch.autograd.grad(estimate.surrogate.sum(), [scores, parameters], materialize_grads=True)
-        return _Result(1.0, torch.cat(gradients, 1), estimate.value, estimate.decoder_calls)
+        weighted = proposal.latents.sum(estimate.weights * losses.detach())
+        values = torch.stack([estimate.value, weighted], 1)
+        return _Result(1.0, torch.cat(gradients, 1), values, estimate.decoder_calls)
 
     @cached_property
     def stateful(self) -> bool:
@@ -205,12 +190,13 @@ class _Case:
         return torch.cat([encoder, decoder], 1)
 
     @cached_property
-    def exact_value(self) -> Tensor:
-        """``[2]``: the exact objective."""
+    def exact_values(self) -> Tensor:
+        """``[2, 2]``: the exact objective and the exact expected loss of each example."""
         problem = self.problem
         with torch.no_grad():
             losses = problem.all_losses(self.estimator.space, problem.scores, problem.parameters)
-            return self.estimator.objective(self.estimator.probabilities(problem.scores), losses)
+            q = self.estimator.probabilities(problem.scores)
+            return torch.stack([self.estimator.objective(q, losses), expected_loss(q, losses)], 1)
 
     def parts(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient of the scores and that of the decoder, of ``[..., B, V + P]``, each flattened."""
@@ -220,38 +206,45 @@ class _Case:
         """From all outcomes of the batch, or of each example alone."""
         rows = [slice(0, 2)] if len(groups) == 1 else [slice(0, 1), slice(1, 2)]
         qualities: list[list[Quality]] = []
-        values, calls = [], []
+        calls = []
         for results, row in zip(groups, rows, strict=True):
             p = torch.tensor([result.probability for result in results], dtype=torch.float64)
-            gradients = torch.stack([result.gradient for result in results])
-            pairs = zip(self.parts(gradients), self.parts(self.exact[row]), strict=True)
-            qualities.append([_quality(p, found, exact) for found, exact in pairs])
-            values.append(torch.einsum("o,ob->b", p, torch.stack([result.value for result in results])))
+            found = self.parts(torch.stack([result.gradient for result in results]))
+            values = torch.stack([result.value for result in results])
+            pairs = zip(
+                (*found, values.flatten(1)),
+                (*self.parts(self.exact[row]), self.exact_values[row].flatten()),
+                strict=True,
+            )
+            qualities.append([quality_of(p, samples, exact) for samples, exact in pairs])
             calls.append(torch.einsum("o,ob->b", p, torch.stack([result.calls.double() for result in results])))
-        encoder, decoder = (_joined([quality[i] for quality in qualities]) for i in (0, 1))
-        error = (torch.cat(values) - self.exact_value).norm() / self.exact_value.norm()
-        outcomes = sum(map(len, groups))
-        unbiased = self.estimator.unbiased
-        mean_calls = float(torch.cat(calls).mean())
-        return Certificate(self.problem.name, "enumeration", outcomes, unbiased, encoder, decoder, float(error), mean_calls)
+        encoder, decoder, value = (joined([quality[i] for quality in qualities]) for i in (0, 1, 2))
+        return Certificate(
+            problem=self.problem.name,
+            method="enumeration",
+            outcomes=sum(map(len, groups)),
+            unbiased=self.estimator.unbiased,
+            encoder=encoder,
+            decoder=decoder,
+            value=value,
+            calls=float(torch.cat(calls).mean()),
+        )
 
     def sampled_certificate(self) -> Certificate:
-        """From random draws, until the test has the power that it needs; the estimator's state stays as it is."""
-        self.estimator.eval()
+        """From random draws, until the test has the power that it needs."""
         draws = RandomDraws(torch.Generator().manual_seed(derived_seed("certificate", self.problem.name)))
-        tallies = [_Tally(exact) for exact in self.parts(self.exact)]
+        tallies = [Tally(exact) for exact in (*self.parts(self.exact), self.exact_values.flatten())]
         index = torch.arange(2).repeat(CHUNK)
-        value, calls, samples = torch.zeros(2, dtype=torch.float64), 0.0, 0
+        calls, samples = 0.0, 0
         while samples < MOST_SAMPLES:
             result = self.run(draws, index)
-            for tally, gradients in zip(tallies, self.parts(result.gradient.view(CHUNK, 2, -1)), strict=True):
-                tally.add(gradients)
-            value += result.value.view(CHUNK, 2).sum(0)
+            found = (*self.parts(result.gradient.view(CHUNK, 2, -1)), result.value.view(CHUNK, -1))
+            for tally, values in zip(tallies, found, strict=True):
+                tally.add(values)
             calls += float(result.calls.double().mean()) * CHUNK
             samples += CHUNK
-            if min(tally.power for tally in tallies) >= POWER:
+            if min(tally.power for tally in tallies[:2]) >= POWER:
                 break
-        error = (value / samples - self.exact_value).norm() / self.exact_value.norm()
         return Certificate(
             problem=self.problem.name,
             method="sampling",
@@ -259,104 +252,8 @@ class _Case:
             unbiased=self.estimator.unbiased,
             encoder=tallies[0].quality(),
             decoder=tallies[1].quality(),
-            value_bias=float(error),
+            value=tallies[2].quality(),
             calls=calls / samples,
-            largest_z=max(tally.largest_z for tally in tallies),
-            power=min(tally.power for tally in tallies),
-        )
-
-
-def _length(exact: Tensor) -> Tensor:
-    """The norm that errors are relative to: one where the exact gradient is zero."""
-    norm = exact.norm()
-    return norm if norm > 1e-9 else torch.ones_like(norm)
-
-
-def _quality(p: Tensor, gradients: Tensor, exact: Tensor) -> Quality:
-    mean = p @ gradients
-    length = _length(exact)
-    return Quality(
-        bias=float((mean - exact).norm() / length),
-        variance=float(p @ (gradients - mean).square().sum(1) / length**2),
-        error=float((p @ (gradients - exact).square().sum(1)).sqrt() / length),
-        cosine=float(p @ torch.cosine_similarity(gradients, exact.expand_as(gradients), dim=1)),
-    )
-
-
-def _joined(qualities: list[Quality]) -> Quality:
-    """Of examples that were certified one by one: the root of the mean square of errors, the mean of the others."""
-
-    def root(values: list[float]) -> float:
-        return math.sqrt(math.fsum(value**2 for value in values) / len(values))
-
-    def mean(values: list[float]) -> float:
-        return math.fsum(values) / len(values)
-
-    return Quality(
-        bias=root([quality.bias for quality in qualities]),
-        variance=mean([quality.variance for quality in qualities]),
-        error=root([quality.error for quality in qualities]),
-        cosine=mean([quality.cosine for quality in qualities]),
-    )
-
-
-class _Tally:
-    """Moments of sampled gradients, about the exact one."""
-
-    def __init__(self, exact: Tensor) -> None:
-        self.exact = exact
-        self.length = _length(exact)
-        self.count = 0
-        self.sum = torch.zeros_like(exact)
-        self.squares = torch.zeros_like(exact)
-        self.along = torch.zeros(2, dtype=torch.float64)
-        self.cosine = 0.0
-
-    def add(self, gradients: Tensor) -> None:
-        """Add ``[S, N]`` samples."""
-        errors = gradients - self.exact
-        along = errors @ self.exact / self.length**2
-        self.count += len(errors)
-        self.sum += errors.sum(0)
-        self.squares += errors.square().sum(0)
-        self.along += torch.stack([along.sum(), along.square().sum()])
-        self.cosine += float(torch.cosine_similarity(gradients, self.exact.expand_as(gradients), dim=1).sum())
-
-    @property
-    def _errors(self) -> tuple[Tensor, Tensor]:
-        """Mean error of each coordinate, and its standard error."""
-        mean = self.sum / self.count
-        return mean, ((self.squares / self.count - mean**2).clamp(min=0) / self.count).sqrt()
-
-    @property
-    def _along(self) -> tuple[float, float]:
-        """Mean error along the exact gradient, as a share of its length, and its standard error."""
-        mean, square = (self.along / self.count).tolist()
-        return mean, math.sqrt(max(square - mean**2, 0.0) / self.count)
-
-    @property
-    def largest_z(self) -> float:
-        """The largest deviation in standard errors: along the exact gradient, or of a coordinate."""
-        mean, error = self._errors
-        along, along_error = self._along
-        noise = 1e-12 * self.length
-        return max(abs(along) / max(along_error, 1e-12), float((mean.abs() / error.clamp(min=noise)).max()))
-
-    @property
-    def power(self) -> float:
-        """The probability that an estimator whose gradient is 5 % too long would fail."""
-        excess = PLANTED_BIAS / max(self._along[1], 1e-12) - Z_LIMIT
-        return 0.5 * math.erfc(-excess / math.sqrt(2))
-
-    def quality(self) -> Quality:
-        """As measured; the bias is freed of what chance adds to its square."""
-        mean, error = self._errors
-        length = float(self.length)
-        chance = float(error.square().sum())
-        return Quality(
-            bias=math.sqrt(max(float(mean.square().sum()) - chance, 0.0)) / length,
-            variance=chance * self.count / length**2,
-            error=math.sqrt(float(self.squares.sum()) / self.count) / length,
-            cosine=self.cosine / self.count,
-            standard_error=math.sqrt(chance) / length,
+            largest_z=float(torch.tensor([tally.largest_z for tally in tallies]).max()),  # NaN, if one is
+            power=min(tally.power for tally in tallies[:2]),
         )

@@ -6,9 +6,9 @@ from typing import final
 
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, Proposal
+from estimators.base import Estimate, Estimator, Proposal, space_of
 from estimators.draws import Draws
-from estimators.spaces import SPACES, SpaceName
+from estimators.spaces import SpaceName
 
 
 @final
@@ -33,7 +33,7 @@ class Dense(Estimator):
 
     def __init__(self, *, space: SpaceName = "categorical") -> None:
         super().__init__()
-        self.space = SPACES[space]
+        self.space = space_of(space)
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return self.space(scores).probabilities
@@ -43,5 +43,4 @@ class Dense(Estimator):
         return Proposal(q.enumerate(), q.probabilities.flatten(), q.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
-        value = proposal.latents.sum(proposal.weights * losses)
-        return Estimate.of(proposal, surrogate=value, value=value)
+        return Estimate.marginal(proposal, losses)

@@ -19,6 +19,9 @@ from torch import Tensor
 
 Outcome = TypeVar("Outcome")
 
+MOST_ENUMERATED = 4
+"""Antithetic samples whose 2^n patterns are enumerated."""
+
 
 def derived_seed(*parts: int | str) -> int:
     """A 32-bit seed of a stream of random numbers that ``parts`` name, unrelated to that of any other stream.
@@ -153,6 +156,8 @@ class _ScriptedDraws(Draws):
         return torch.tensor(bits, dtype=probabilities.dtype, device=probabilities.device).view_as(probabilities)
 
     def antithetic_bits(self, probabilities: Tensor, samples: int) -> Tensor:
+        if samples > MOST_ENUMERATED:
+            raise TypeError(f"the patterns of {samples} antithetic bits are too many to enumerate")
         patterns = list(itertools.product((0, 1), repeat=samples))
         bits = [patterns[self._choose(pattern_probabilities(p, samples))] for p in probabilities.flatten().tolist()]
         chosen = torch.tensor(bits, dtype=probabilities.dtype, device=probabilities.device)
@@ -194,7 +199,7 @@ def enumerate_outcomes(program: Callable[[Draws], Outcome]) -> Iterator[tuple[fl
         The probability of an outcome and what the program returned for it; the probabilities sum to one.
 
     Raises:
-        TypeError: if the program asks for continuous noise.
+        TypeError: if the program asks for continuous noise, or for draws with too many outcomes.
     """
     script: list[int] = []
     while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -24,9 +24,9 @@ class GumbelRao(Estimator):
 
     .. math:: z \sim q, \qquad g^{(m)} \sim \mathrm{Gumbel} \mid \arg\max(s + g^{(m)}) = z
 
-    The noise is not differentiated. The temperature after t training steps is ``max(minimum, initial * exp(-rate * t'))`` with
-    t' the last multiple of ``update_every``. Decoder calls: 1, however many draws of noise. Biased exactly as
-    straight-through Gumbel-softmax, with less variance: lower temperatures become affordable.
+    The noise is not differentiated. The temperature after t calls in training is
+    ``max(minimum, initial * exp(-rate * t'))`` with t' the last multiple of ``update_every``. Decoder calls: 1, however many
+    draws of noise. Biased exactly as straight-through Gumbel-softmax, with less variance: lower temperatures become affordable.
 
     Choose it in place of straight-through Gumbel-softmax wherever the decoder costs more than M softmaxes.
 
@@ -34,8 +34,8 @@ class GumbelRao(Estimator):
         noise_samples: draws of noise given the sample, M.
         temperature: initial temperature, above 0.
         minimum_temperature: the temperature never falls below this; above 0, and at most the initial one.
-        decay_rate: rate r of the exponential decay per step; 0 keeps the temperature as it is.
-        update_every: steps between two updates of the temperature.
+        decay_rate: rate r of the exponential decay per call; 0 keeps the temperature as it is.
+        update_every: calls between two updates of the temperature.
 
     Raises:
         OptionError: if an option is out of its range.
@@ -46,7 +46,7 @@ class GumbelRao(Estimator):
     """
 
     unbiased = False
-    samples_states: ClassVar[bool] = True
+    samples_states = True
 
     def __init__(
         self,

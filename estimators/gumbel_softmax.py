@@ -21,7 +21,7 @@ class GumbelSoftmax(Estimator):
         \nabla L \approx \nabla \ell(y)
 
     Straight-through decodes the one-hot vector at the largest entry of y and passes its gradient on to y.
-    The temperature after t training steps is ``max(minimum, initial * exp(-rate * t'))`` with t' the last multiple of
+    The temperature after t calls in training is ``max(minimum, initial * exp(-rate * t'))`` with t' the last multiple of
     ``update_every``. Decoder calls: 1. Biased, less so at a lower temperature, where the variance is larger.
 
     Choose it where losses are differentiable in z, one call is all there is, and a low variance is worth a bias. Judge it by
@@ -30,8 +30,8 @@ class GumbelSoftmax(Estimator):
     Args:
         temperature: initial temperature, above 0.
         minimum_temperature: the temperature never falls below this; above 0, and at most the initial one.
-        decay_rate: rate r of the exponential decay per step; 0 keeps the temperature as it is.
-        update_every: steps between two updates of the temperature.
+        decay_rate: rate r of the exponential decay per call; 0 keeps the temperature as it is.
+        update_every: calls between two updates of the temperature.
         straight_through: decode one-hot samples, with the gradient of the relaxed ones.
 
     Raises:
@@ -55,7 +55,7 @@ class GumbelSoftmax(Estimator):
     ) -> None:
         super().__init__()
         self.temperature = Temperature(temperature, minimum_temperature, decay_rate, update_every)
-        self.straight_through = straight_through
+        self.straight_through = self.samples_states = straight_through
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return Categorical(scores).probabilities

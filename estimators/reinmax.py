@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+import math
+from typing import final
 
 import torch
 from torch import Tensor
@@ -44,11 +45,11 @@ class ReinMax(Estimator):
     """
 
     unbiased = False
-    samples_states: ClassVar[bool] = True
+    samples_states = True
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         super().__init__()
-        if temperature <= 0:
+        if not 0 < temperature < math.inf:
             raise OptionError("temperature", f"must be above 0, got {temperature}")
         self.temperature = temperature
 

@@ -30,7 +30,8 @@ class Relax(Estimator):
     with :math:`z = s + g` Gumbel noise, b its largest entry, and :math:`\tilde z` a second draw given b. REBAR has no
     network :math:`r_\phi`. :math:`\eta`, :math:`\tau` and :math:`\phi` minimise the estimator's variance, through
     ``auxiliary``; they are the estimator's own parameters, and no gradient of theirs reaches the encoder or the decoder.
-    Decoder calls: 3; the decoder learns from b alone. Unbiased, whatever the control variate.
+    Decoder calls: 3; the decoder learns from b alone. Unbiased, whatever the control variate. Losses must be differentiable
+    in z, and twice so where temperature or scale are learned.
 
     Choose it where losses are differentiable in z, three calls are affordable, and bias is not. It pays where relaxed latents
     predict the losses of one-hot ones; elsewhere leave-one-out with three samples has less variance.
@@ -54,8 +55,10 @@ class Relax(Estimator):
 
     def __init__(self, *, temperature: float = 0.5, scale: float = 1.0, hidden_size: int = 64, learned: bool = True) -> None:
         super().__init__()
-        if temperature <= 0:
+        if not 0 < temperature < math.inf:
             raise OptionError("temperature", f"must be above 0, got {temperature}")
+        if not math.isfinite(scale):
+            raise OptionError("scale", f"must be finite, got {scale}")
         if hidden_size < 0:
             raise OptionError("hidden_size", f"must not be negative, got {hidden_size}")
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learned)
@@ -71,7 +74,8 @@ class Relax(Estimator):
         state = z.argmax(1, keepdim=True)
         again = conditional_gumbel(q.scores.unsqueeze(1), state, draws.gumbel(q.scores).unsqueeze(1))
         perturbed = torch.stack([z, again[:, 0]], 1)
-        relaxed = (perturbed * torch.exp(-self.log_temperature).to(z.dtype)).softmax(-1)
+        shifted = perturbed - perturbed.detach().amax(-1, keepdim=True)
+        relaxed = (shifted * torch.exp(-self.log_temperature).to(z.dtype)).softmax(-1)
         weights = z.new_tensor([1.0, 0.0, 0.0]).repeat(q.batch_size)
         sample = q.vectors(state)
         memory = {"scores": q.scores, "residual": sample[:, 0] - q.probabilities.detach(), "perturbed": perturbed}
@@ -81,7 +85,7 @@ class Relax(Estimator):
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         losses = losses.view(-1, 3)
         value, scores = losses[:, 0], proposal.memory["scores"]
-        if not scores.requires_grad:
+        if not (scores.requires_grad and torch.is_grad_enabled()):
             return Estimate.of(proposal, surrogate=value, value=value)
         variates = self.scale.to(losses.dtype) * losses[:, 1:]
         if self.network is not None:
@@ -90,7 +94,10 @@ class Relax(Estimator):
             variates = variates + self.network(features.to(self.scale.dtype))[..., 0].to(losses.dtype)
         own = [parameter for parameter in self.parameters() if parameter.requires_grad] if self.training else []
         first, second = variates.unbind(1)
-        (pathwise,) = torch.autograd.grad((first - second).sum(), scores, create_graph=bool(own), retain_graph=True)
+        difference = (first - second).sum()
+        (pathwise,) = torch.autograd.grad(difference, scores, create_graph=bool(own), retain_graph=True, allow_unused=True)
+        if pathwise is None:
+            raise ValueError("this estimator differentiates the losses in the latent: they must not be detached from it")
         signal = value.detach() - second
         gradient = signal.unsqueeze(1) * proposal.memory["residual"] + pathwise
         surrogate = value + (gradient.detach() * scores.masked_fill(scores == -torch.inf, 0)).sum(1)

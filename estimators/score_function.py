@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, OptionError, Proposal
+from estimators.base import Estimate, Estimator, OptionError, Proposal, space_of
 from estimators.baselines import BASELINES, BaselineName, VarianceNormalisation
 from estimators.draws import Draws
-from estimators.spaces import SPACES, SpaceName
+from estimators.spaces import SpaceName
 
 
 @final
@@ -49,7 +49,7 @@ class ScoreFunction(Estimator):
     """
 
     unbiased = True
-    samples_states: ClassVar[bool] = True
+    samples_states = True
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ScoreFunction(Estimator):
             raise OptionError("decay", f"must lie in (0, 1], got {decay}")
         if hidden_size < 1:
             raise OptionError("hidden_size", f"must be at least 1, got {hidden_size}")
-        self.space = SPACES[space]
+        self.space = space_of(space)
         self.baseline = BASELINES[baseline](decay, hidden_size)
         if samples < self.baseline.minimum_samples:
             raise OptionError(
@@ -98,7 +98,7 @@ class ScoreFunction(Estimator):
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         assert proposal.log_probability is not None
-        losses = losses.view(proposal.latents.batch_size, -1)
+        losses = losses.view(proposal.latents.batch_size, proposal.latents.width)
         losses, extra = losses[:, : self.samples], losses[:, self.samples :]
         detached = losses.detach()
         baseline = self.baseline(detached, extra.detach(), proposal.context)

@@ -68,6 +68,10 @@ class Space(ABC):
     def states(self) -> int:
         """How many states there are: ``K``, or ``2 ** D``."""
 
+    @abstractmethod
+    def _check_enumerable(self) -> None:
+        """Refuse to enumerate more states than any use could have."""
+
     @property
     @abstractmethod
     def mean(self) -> Tensor:
@@ -123,7 +127,12 @@ class Space(ABC):
         return self.log_probability(self.all_states()).exp()
 
     def scatter(self, states: Tensor, weights: Tensor) -> Tensor:
-        """``[B, states]``: ``weights`` ``[B, S]`` in the places of their states, zero elsewhere; differentiable."""
+        """``[B, states]``: ``weights`` ``[B, S]`` in the places of their states, zero elsewhere; differentiable.
+
+        Raises:
+            ValueError: if there are too many states to enumerate.
+        """
+        self._check_enumerable()
         return weights.new_zeros(self.batch_size, self.states).scatter_add(1, self.code(states), weights)
 
 
@@ -139,6 +148,9 @@ class Categorical(Space):
     @property
     def states(self) -> int:
         return self.size
+
+    def _check_enumerable(self) -> None:
+        return
 
     @cached_property
     def log_probabilities(self) -> Tensor:
@@ -207,6 +219,10 @@ class BitVector(Space):
     def states(self) -> int:
         return 1 << self.size
 
+    def _check_enumerable(self) -> None:
+        if self.states > MOST_STATES:
+            raise ValueError(f"{self.size} bits have 2^{self.size} states; no more than {MOST_STATES:,} are enumerated")
+
     @cached_property
     def mean(self) -> Tensor:
         return torch.sigmoid(self.scores)
@@ -251,8 +267,7 @@ class BitVector(Space):
         return ((best > 0).unsqueeze(1) ^ everywhere).to(self.scores.dtype)
 
     def all_states(self) -> Tensor:
-        if self.states > MOST_STATES:
-            raise ValueError(f"{self.size} bits have 2^{self.size} states; no more than {MOST_STATES:,} are enumerated")
+        self._check_enumerable()
         powers = 2 ** torch.arange(self.size - 1, -1, -1, device=self.scores.device)
         numbers = torch.arange(self.states, device=self.scores.device)
         bits = (numbers.unsqueeze(1) & powers > 0).to(self.scores.dtype)

@@ -82,8 +82,7 @@ class SparseMarginalization(Estimator):
         return Proposal(latents, weights, entropy, context=context, metrics=reported)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
-        value = proposal.latents.sum(proposal.weights * losses)
-        return Estimate.of(proposal, surrogate=value, value=value)
+        return Estimate.marginal(proposal, losses)
 
 
 def sparsemax() -> SparseMarginalization:

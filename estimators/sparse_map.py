@@ -32,18 +32,22 @@ def budgeted_marginals(scores: Tensor, budget: int | None) -> Tensor:
     free = (scores.clamp(min=-3) + 1) / 2  # below -1 a bit is off, and its distance does not matter
     if budget is None or budget >= scores.shape[1]:
         return free.clamp(0, 1)
+    binding = free.detach().clamp(0, 1).sum(1, keepdim=True) > budget
+    # Where the budget binds, a shift changes nothing. With the first bit that must go at zero, the threshold lies in (-1, 0]:
+    # what is beyond -2 or 2 is off or on, however large.
+    first = free.detach().topk(budget + 1, 1).values[:, -1:]
+    shifted = (free - first).clamp(-2, 2)
     with torch.no_grad():
         # Beyond threshold t the total is piecewise linear: it bends down where a bit leaves 1, and up where one reaches 0.
-        bends, order = torch.cat([free - 1, free], 1).sort(1)
+        bends, order = torch.cat([shifted - 1, shifted], 1).sort(1)
         steeper = torch.where(order < free.shape[1], 1.0, -1.0).to(free.dtype).cumsum(1)
         totals = free.shape[1] - (steeper[:, :-1] * bends.diff(dim=1)).cumsum(1)  # at the bends from the second on
         after = (totals > budget).sum(1, keepdim=True)  # the solution lies in the piece that starts at this bend
         middle = (bends.gather(1, after) + bends.gather(1, after + 1)) / 2
-        inside = (free > middle) & (free < middle + 1)
-        ones = (free >= middle + 1).sum(1, keepdim=True)
-        binding = free.clamp(0, 1).sum(1, keepdim=True) > budget
-    threshold = (torch.where(inside, free, 0).sum(1, keepdim=True) + ones - budget) / inside.sum(1, keepdim=True)
-    return (free - torch.where(binding, threshold, 0)).clamp(0, 1)
+        inside = (shifted > middle) & (shifted < middle + 1)
+        ones = (shifted >= middle + 1).sum(1, keepdim=True)
+    threshold = (torch.where(inside, shifted, 0).sum(1, keepdim=True) + ones - budget) / inside.sum(1, keepdim=True)
+    return torch.where(binding, shifted - threshold, free).clamp(0, 1)
 
 
 def lanes(marginals: Tensor, budget: int | None) -> Tensor:
@@ -157,5 +161,4 @@ class SparseMAP(Estimator):
         return Proposal(space.select(states, keep), q.masked_select(keep), support_entropy(q).sum(1), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
-        value = proposal.latents.sum(proposal.weights * losses)
-        return Estimate.of(proposal, surrogate=value, value=value)
+        return Estimate.marginal(proposal, losses)

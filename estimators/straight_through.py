@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, Proposal
+from estimators.base import Estimate, Estimator, Proposal, space_of
 from estimators.draws import Draws
 from estimators.latents import Latents
-from estimators.spaces import SPACES, SpaceName
+from estimators.spaces import SpaceName
 
 
 @final
@@ -32,11 +32,11 @@ class StraightThrough(Estimator):
     """
 
     unbiased = False
-    samples_states: ClassVar[bool] = True
+    samples_states = True
 
     def __init__(self, *, space: SpaceName = "categorical") -> None:
         super().__init__()
-        self.space = SPACES[space]
+        self.space = space_of(space)
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return self.space(scores).probabilities

@@ -6,10 +6,10 @@ from typing import final
 
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, OptionError, Proposal
+from estimators.base import Estimate, Estimator, OptionError, Proposal, space_of
 from estimators.draws import Draws
 from estimators.mappings import alpha_entmax, support_entropy
-from estimators.spaces import SPACES, Space, SpaceName
+from estimators.spaces import Space, SpaceName
 
 
 @final
@@ -44,7 +44,7 @@ class TopKSparsemax(Estimator):
         super().__init__()
         if k < 1:
             raise OptionError("k", f"must be at least 1, got {k}")
-        self.space = SPACES[space]
+        self.space = space_of(space)
         self.k = k
 
     def _distribution(self, scores: Tensor) -> tuple[Space, Tensor, Tensor]:
@@ -70,5 +70,4 @@ class TopKSparsemax(Estimator):
         )
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
-        value = proposal.latents.sum(proposal.weights * losses)
-        return Estimate.of(proposal, surrogate=value, value=value)
+        return Estimate.marginal(proposal, losses)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, OptionError, Proposal
+from estimators.base import Estimate, Estimator, OptionError, Proposal, space_of
 from estimators.draws import Draws
-from estimators.spaces import SPACES, SpaceName
+from estimators.spaces import SpaceName
 
 MOST_TUPLES = 1 << 20
 """Tuples of samples that the exact objective is summed over."""
@@ -50,7 +50,7 @@ class VIMCO(Estimator):
     """
 
     unbiased = True
-    samples_states: ClassVar[bool] = True
+    samples_states = True
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class VIMCO(Estimator):
             raise OptionError("samples", f"must be at least 2, got {samples}")
         if weights not in ("likelihood", "importance"):
             raise OptionError("weights", f"must be likelihood or importance, got {weights!r}")
-        self.space = SPACES[space]
+        self.space = space_of(space)
         self.samples = samples
         self.importance = weights == "importance"
         self.objective = self.bound
@@ -106,9 +106,8 @@ class VIMCO(Estimator):
             log_weights = log_weights - log_q
         bound = log_weights.logsumexp(1) - math.log(self.samples)
         with torch.no_grad():
-            others = (log_weights.sum(1, keepdim=True) - log_weights) / (self.samples - 1)
-            replaced = torch.where(
-                torch.eye(self.samples, dtype=torch.bool, device=losses.device), others.unsqueeze(2), log_weights.unsqueeze(1)
-            )
+            own = torch.eye(self.samples, dtype=torch.bool, device=losses.device)
+            others = torch.where(own, 0, log_weights.unsqueeze(1)).sum(2, keepdim=True) / (self.samples - 1)
+            replaced = torch.where(own, others, log_weights.unsqueeze(1))
             signal = bound.unsqueeze(1) - (replaced.logsumexp(2) - math.log(self.samples))
         return Estimate.of(proposal, surrogate=-bound - (signal * log_q).sum(1), value=-bound)

@@ -21,6 +21,10 @@ from latent.experiment.yaml_source import Source, with_overrides
 COLUMNS = ("estimator", "unbiased", "encoder\nbias", "decoder\nbias", "vari-\nance", "calls", "var ×\ncalls")
 
 
+class CertificateError(Exception):
+    """An estimator cannot be certified."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One estimator's certificates in short: largest relative biases, and medians over the problems.
@@ -130,15 +134,25 @@ def build(name: str, options: dict[str, Any]) -> Estimator:
             raise OptionError(option, f"{name} has no such option; its options: {known}") from None
         raise OptionError(option, f"{problem['msg']}, got {problem['input']!r}") from None
     estimator: Estimator = part(**values)
+    if not isinstance(estimator, Estimator):
+        raise OptionError("estimator", f"{name} makes a {type(estimator).__name__}, not an Estimator")
     return estimator
 
 
 def row(name: str, options: dict[str, Any], done: Callable[[], None] = lambda: None) -> Row:
-    """Certify one estimator on every problem of the family; ``done`` is called after each."""
+    """Certify one estimator on every problem of the family; ``done`` is called after each.
+
+    Raises:
+        CertificateError: if it fails altogether; the message says where.
+    """
     estimator = build(name, options)
     certificates = []
     for problem in FAMILY:
-        certificates.append(certify(estimator, estimator.space, problem))
+        try:
+            certificates.append(certify(estimator, estimator.space, problem))
+        except Exception as error:  # an estimator may come from anywhere, and raise anything
+            message = f"{label(name, options)} failed on the problem {problem.name}: {type(error).__name__}: {error}"
+            raise CertificateError(message) from error
         done()
     text, passed = verdict(name, options, certificates)
     return Row(label(name, options), estimator.space.name, text, passed, certificates)

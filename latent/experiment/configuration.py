@@ -33,7 +33,7 @@ class Training(BaseModel):
     evaluate_every: int = Field(1000, ge=1, description="Steps between two evaluations on the validation split.")
     checkpoint_every: int = Field(1000, ge=1, description="Steps between two checkpoints; a kill loses at most as many.")
     probe_every: int = Field(0, ge=0, description="Steps between two probes of the estimator's gradient; 0 is never.")
-    probe_examples: int = Field(4, ge=1, description="Examples that a probe measures the gradient on.")
+    probe_examples: int = Field(4, ge=1, le=1024, description="Examples that a probe measures the gradient on.")
     probe_draws: int = Field(32, ge=2, description="Independent estimates of the gradient that a probe draws.")
 
 

@@ -8,6 +8,7 @@ Nothing about an option is written anywhere else. Other distributions add parts 
 from __future__ import annotations
 
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -51,13 +52,23 @@ class Task(Protocol):
 
 Part = Callable[..., Any]
 
+log = logging.getLogger(__name__)
+
 
 def _with_entry_points(built_in: Mapping[str, Part], group: str) -> dict[str, Part]:
+    """The parts that come with this distribution, and those of others; one that cannot be used is left out, with a warning."""
     parts = dict(built_in)
     for entry in entry_points(group=group):
         if entry.name in parts:
-            raise ValueError(f"the entry point {entry.value!r} takes the name {entry.name!r} of another part of {group}")
-        parts[entry.name] = entry.load()
+            log.warning("%s: the entry point %r is ignored: its name is taken", entry.name, entry.value)
+            continue
+        try:
+            part = entry.load()
+            options_model(part)
+        except Exception as error:  # of a distribution that this one knows nothing of
+            log.warning("%s: the entry point %r cannot be used: %s: %s", entry.name, entry.value, type(error).__name__, error)
+            continue
+        parts[entry.name] = part
     return parts
 
 

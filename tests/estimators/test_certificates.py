@@ -11,8 +11,9 @@ import estimators
 from estimators import Categorical, gumbel, pinned_biases
 from estimators.baselines import InputDependent
 from estimators.catalogue import CATALOGUE, label, verdict
-from estimators.certify import Certificate, Quality, _in_some_state, certify
+from estimators.certify import Certificate, _in_some_state, certify
 from estimators.problems import FAMILY, Problem
+from estimators.quality import Quality
 from tests.estimators.quadrature import relative_biases
 
 NEURAL = Problem("neural", "sparse")
@@ -38,7 +39,7 @@ def test_every_estimator_is_what_it_declares(name, options):
         assert certificate.method == ("sampling" if name in sampled else "enumeration")
         assert certificate.power >= 0.99
         if certificate.unbiased and certificate.method == "enumeration":
-            assert max(certificate.encoder.bias, certificate.decoder.bias, certificate.value_bias) < 1e-10
+            assert max(certificate.encoder.bias, certificate.decoder.bias, certificate.value.bias) < 1e-10
 
 
 BIASED = [entry for entry in CATALOGUE if label(*entry) in pinned_biases.PINNED]
@@ -114,8 +115,8 @@ def test_the_calibrated_test_has_the_power_that_it_states(monkeypatch):
 
 def test_a_verdict_needs_power():
     quality = Quality(0.0, 1.0, 1.0, 0.5, 0.1)
-    weak = Certificate("p", "sampling", 100, True, quality, quality, 0.0, 1.0, largest_z=1.0, power=0.2)
-    assert verdict("rebar", {}, [weak]) == ("BIASED: p", False)
+    weak = Certificate("p", "sampling", 100, True, quality, quality, quality, 1.0, largest_z=1.0, power=0.2)
+    assert verdict("rebar", {}, [weak]) == ("UNDECIDED, too much variance: p", False)
 
 
 # Faults, as edits of the source: the file and class or function, the text, and what a mistaken author would have written.
@@ -158,7 +159,7 @@ FAULTS = {
     ),
     "vimco: a sample's own weight in its baseline": (
         ("vimco", {"samples": 2}, estimators.VIMCO.combine),
-        ("others = (log_weights.sum(1, keepdim=True) - log_weights) / (self.samples - 1)", "others = log_weights"),
+        ("torch.where(own, others, log_weights.unsqueeze(1))", "log_weights.unsqueeze(1).expand(-1, self.samples, -1)"),
     ),
     "vimco: q is forgotten in the weights": (
         ("vimco", {"samples": 2, "weights": "importance"}, estimators.VIMCO.combine),
@@ -275,6 +276,85 @@ def test_planted_faults_fail_the_certificate(monkeypatch, fault):
     problems = [Problem("neural", "flat"), Problem("cubic", "sparse")]
     text, passed = verdict(name, options, certificates(name, options, problems))
     assert not passed, text
+
+
+class Scaled(torch.autograd.Function):
+    """The identity, with a gradient that is multiplied."""
+
+    @staticmethod
+    def forward(context, x, factor):
+        context.factor = factor
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * context.factor, None
+
+
+def with_estimate(change):
+    """A combine whose estimate is changed; ``change`` gets the estimator, the proposal, the losses and the estimate."""
+
+    def changed(owner):
+        combine = owner.combine
+        return lambda self, proposal, losses: change(self, proposal, losses, combine(self, proposal, losses))
+
+    return changed
+
+
+def own_batch_mean(self, proposal, losses, estimate):
+    """A baseline of all losses of the batch, an example's own among them."""
+    residual = proposal.memory["residual"] * proposal.memory["scores"]
+    return estimate._replace(surrogate=estimate.surrogate - losses.detach().mean() * residual.sum(1))
+
+
+def reaching_auxiliary(self, proposal, losses, estimate):
+    return estimate._replace(auxiliary=losses.mean())
+
+
+BREACHES = {
+    "a value that is not a number": ("score_function", lambda own, proposal, losses, e: e._replace(value=e.value * torch.nan)),
+    "a decoder gradient that is not one": (
+        "score_function",
+        lambda own, proposal, losses, e: e._replace(surrogate=e.surrogate + 0 * Scaled.apply(losses, torch.nan)),
+    ),
+    "a sampled gradient that is not one": (
+        "rebar",
+        lambda own, proposal, losses, e: e._replace(
+            surrogate=e.surrogate + 0 * Scaled.apply(losses.view(-1, 3)[:, 0], torch.nan)
+        ),
+    ),
+    "wrong in training only": (
+        "rebar",
+        lambda own, proposal, losses, e: e._replace(surrogate=3 * e.surrogate) if own.training else e,
+    ),
+    "a wrong sampled value": ("rebar", lambda own, proposal, losses, e: e._replace(value=1.5 * e.value)),
+    "its own loss in a batch mean": ("rebar", own_batch_mean),
+    "twice the entropy": ("score_function", lambda own, proposal, losses, e: e._replace(entropy=2 * e.entropy)),
+    "a constant entropy": ("score_function", lambda own, proposal, losses, e: e._replace(entropy=e.entropy.detach())),
+    "free calls": ("score_function", lambda own, proposal, losses, e: e._replace(decoder_calls=0 * e.decoder_calls)),
+    "no weights": ("score_function", lambda own, proposal, losses, e: e._replace(weights=0 * e.weights)),
+    "one surrogate for all": ("score_function", lambda own, proposal, losses, e: e._replace(surrogate=e.surrogate.sum())),
+    "an auxiliary loss of the decoder": ("score_function", reaching_auxiliary),
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_breaches_of_the_contract_fail_the_certificate(monkeypatch, breach):
+    name, change = BREACHES[breach]
+    owner = type(estimators.build(name))
+    monkeypatch.setattr(owner, "combine", with_estimate(change)(owner))
+    text, passed = verdict(name, {}, certificates(name, {}, [Problem("neural", "flat")]))
+    assert not passed, text
+
+
+def test_noise_from_elsewhere_fails_the_certificate(monkeypatch):
+    def sample(self, draws, samples):
+        return torch.multinomial(self.probabilities.detach(), samples, replacement=True)
+
+    monkeypatch.setattr(Categorical, "sample", sample)
+    text, passed = verdict("score_function", {}, certificates("score_function", {}, [NEURAL]))
+    assert not passed
+    assert "torch's own generator" in text
 
 
 def test_conditional_noise_is_the_noise_given_its_argmax():

@@ -543,3 +543,29 @@ def test_categorical_by_hand():
     assert q.argmax().tolist() == [[1]]
     assert q.log_probability(torch.tensor([[1, 0]])).exp().tolist()[0] == pytest.approx([0.75, 0.25])
     assert q.enumerate().index.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["straight_through", "reinmax", "gumbel_softmax", "gumbel_rao", "rebar", "relax"])
+def test_losses_that_are_detached_from_the_latent_are_refused_where_they_are_differentiated(name):
+    scores = torch.randn(3, 4, requires_grad=True)
+    estimator = estimators.build(name)
+    with pytest.raises(ValueError, match="must not be detached"):
+        estimator(scores, lambda z: z.value.detach().sum(1))
+    with torch.no_grad():
+        assert estimator(scores, lambda z: z.value.sum(1)).value.shape == (3,)
+
+
+def test_the_context_must_have_an_example_for_each_row_of_scores():
+    estimator = estimators.build("score_function", baseline="nvil")
+    for size in (1, 2):
+        with pytest.raises(ValueError, match=f"the context has {size} examples, the scores 3"):
+            estimator(torch.zeros(3, 4), lambda z: z.value[:, 0], context=torch.zeros(size, 5))
+    assert estimator(torch.zeros(3, 4), lambda z: z.value[:, 0], context=torch.zeros(3, 5)).value.shape == (3,)
+
+
+def test_vimco_survives_a_loss_that_is_infinite():
+    scores = torch.zeros(1, 3, requires_grad=True)
+    losses = torch.tensor([1.0, torch.inf, 2.0])
+    estimate = estimators.build("vimco", samples=3)(scores, lambda z: losses + 0 * scores.sum())
+    assert torch.isfinite(estimate.value).all()
+    assert torch.isfinite(torch.autograd.grad(estimate.surrogate.sum(), scores)[0]).all()

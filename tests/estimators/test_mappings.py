@@ -164,3 +164,16 @@ def test_sparse_map_states_are_nested_where_the_budget_allows():
         states = proposal.latents.value.to(torch.int64).tolist()
         assert states == [[1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
         assert proposal.weights.tolist() == pytest.approx([0.4, 0.2, 0.2, 0.2])
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6, 1e17, 1e30])
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+def test_a_budget_holds_however_large_the_scores(dtype, scale):
+    torch.manual_seed(0)
+    scores = (scale * torch.randn(200, 12)).to(dtype)
+    scores[0] = scale
+    for budget in (1, 2, 3, 5):
+        proposal = SparseMAP(budget=budget).propose(scores, RandomDraws())
+        assert int(proposal.latents.value.sum(1).max()) <= budget
+        total = proposal.latents.sum(proposal.weights)
+        torch.testing.assert_close(total, torch.ones(200, dtype=dtype), rtol=0, atol=1e-6)

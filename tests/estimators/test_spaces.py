@@ -129,6 +129,8 @@ def test_too_many_bits_are_refused_with_the_limit():
     for attempt in (
         lambda: BitVector(scores).enumerate(),
         lambda: estimators.build("dense", space="bit_vector")(scores, lambda z: z.value.sum(1)),
+        lambda: estimators.build("sparse_map").probabilities(scores),
+        lambda: estimators.build("top_k_sparsemax", space="bit_vector").probabilities(scores),
     ):
         with pytest.raises(ValueError, match=rf"17 bits have 2\^17 states; no more than {MOST_STATES:,}"):
             attempt()
@@ -140,3 +142,9 @@ def test_scores_of_bits_may_all_be_off_but_not_infinite():
         BitVector(torch.tensor([[0.0], [torch.inf]]))
     with pytest.raises(FloatingPointError, match="example 0"):
         Categorical(torch.tensor([[0.0, torch.nan]]))
+
+
+def test_a_space_that_is_not_there_is_refused_by_name():
+    for name in ("dense", "score_function", "vimco", "straight_through", "top_k_sparsemax"):
+        with pytest.raises(estimators.OptionError, match="space: must be one of categorical, bit_vector, got 'bits'"):
+            estimators.build(name, space="bits")

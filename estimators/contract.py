@@ -1,0 +1,97 @@
+"""What an estimate owes to the contract besides its gradient: shapes, counted calls, the entropy, separate examples."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from estimators.base import Estimator
+from estimators.draws import RandomDraws, derived_seed
+from estimators.problems import Problem
+
+
+def contract_faults(estimator: Estimator, problem: Problem, coupling: bool) -> tuple[str, ...]:
+    """What an estimate breaks of the contract, on a batch of three examples; ``coupling``: whether examples may not meet.
+
+    Enumeration of a batch sees what one example does to another's gradient. Where each is certified alone, it must do nothing:
+    neither its scores, nor its decoder, nor its losses.
+    """
+    rows = torch.tensor([0, 1, 0])
+    default = torch.get_rng_state()
+    run = Contract(estimator, problem, rows, changed=False)
+    checks = {
+        "forward is overridden": type(estimator).forward is Estimator.forward,
+        "it draws from torch's own generator": torch.equal(default, torch.get_rng_state()),
+        "surrogate, value, entropy and decoder_calls must be [B]": run.shapes_are_right,
+        "decoder_calls are not the pairs decoded": run.calls_are_counted,
+        "the entropy, or its gradient, is not that of its probabilities": run.entropy_is_right,
+        "the auxiliary loss reaches the encoder or the decoder": run.auxiliary_is_separate,
+    }
+    if coupling and run.shapes_are_right:
+        other = Contract(estimator, problem, rows, changed=True)
+        checks["one example changes the gradient of another"] = run.is_uncoupled_from(other)
+    return tuple(fault for fault, sound in checks.items() if not sound)
+
+
+class Contract:
+    """One estimate in training mode, with given draws; ``changed``: with other losses of the last example."""
+
+    def __init__(self, estimator: Estimator, problem: Problem, rows: Tensor, changed: bool) -> None:
+        self.estimator = copy.deepcopy(estimator)
+        self.scores = problem.scores[rows].requires_grad_()
+        parameters = problem.parameters[rows]
+        parameters[2] += changed
+        self.parameters = parameters.requires_grad_()
+        draws = RandomDraws(torch.Generator().manual_seed(derived_seed("contract")))
+        self.proposal = self.estimator.propose(self.scores, draws, problem.context[rows])
+        losses = problem.losses(self.proposal.latents, self.parameters)
+        self.estimate = self.estimator.combine(self.proposal, losses)
+
+    @property
+    def shapes_are_right(self) -> bool:
+        """All four are ``[B]``."""
+        fields = (self.estimate.surrogate, self.estimate.value, self.estimate.entropy, self.estimate.decoder_calls)
+        return all(each.shape == (3,) for each in fields) and self.estimate.weights.shape == (len(self.proposal),)
+
+    @property
+    def calls_are_counted(self) -> bool:
+        """By row of the pairs."""
+        return torch.equal(self.estimate.decoder_calls, torch.bincount(self.proposal.latents.row, minlength=3))
+
+    @property
+    def entropy_is_right(self) -> bool:
+        """Against ``-sum q log q`` of the probabilities, with its gradient."""
+        q = self.estimator.probabilities(self.scores)
+        expected = -torch.where(q > 0, q * torch.where(q > 0, q, 1).log(), 0).sum(1)
+        found = self.estimate.entropy
+        if not (found.requires_grad and torch.allclose(found, expected, rtol=1e-9, atol=1e-12)):
+            return False
+        (slope,) = torch.autograd.grad(found.sum(), self.scores, retain_graph=True)
+        (exact,) = torch.autograd.grad(expected.sum(), self.scores)
+        return torch.allclose(slope, exact, rtol=1e-8, atol=1e-10)
+
+    @property
+    def auxiliary_is_separate(self) -> bool:
+        """It has no gradient in the scores, nor in the decoder."""
+        if not self.estimate.auxiliary.requires_grad:
+            return True
+        inputs = [self.scores, self.parameters]
+        slopes = torch.autograd.grad(self.estimate.auxiliary, inputs, retain_graph=True, materialize_grads=True)
+        return all(float(slope.abs().max()) == 0 for slope in slopes)
+
+    def gradients(self, example: int) -> Tensor:
+        """``[3, V + P]``: of the surrogate of one example, in the scores and decoders of all."""
+        inputs = [self.scores, self.parameters]
+        surrogate = self.estimate.surrogate[example]
+        return torch.cat(torch.autograd.grad(surrogate, inputs, retain_graph=True, materialize_grads=True), 1)
+
+    def is_uncoupled_from(self, other: Contract) -> bool:
+        """Whether gradients stay with their example, and do not know that the last one's losses are others."""
+        for example in (0, 1):
+            mine = self.gradients(example)
+            strangers = [row for row in range(3) if row != example]
+            if float(mine[strangers].abs().max()) > 0 or not torch.equal(mine, other.gradients(example)):
+                return False
+        return True

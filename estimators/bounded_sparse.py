@@ -35,7 +35,8 @@ class BoundedSparse(Estimator):
 
     Args:
         budget: most decoder calls of an example, m, at least 2.
-        summed: states of a larger support that are summed, h, at most m - 2; without it, a quarter of the budget.
+        summed: states of a larger support that are summed, h, at most m - 2. More of them lower the variance of the decoder's
+            gradient, and raise that of the encoder's.
 
     Raises:
         OptionError: if an option is out of its range.
@@ -51,15 +52,15 @@ class BoundedSparse(Estimator):
 
     unbiased = True
 
-    def __init__(self, *, budget: int = 32, summed: int | None = None) -> None:
+    def __init__(self, *, budget: int = 32, summed: int = 0) -> None:
         super().__init__()
         if budget < 2:
             raise OptionError("budget", f"must be at least 2, got {budget}")
-        self.summed = min(budget // 4, budget - 2) if summed is None else summed
-        if not 0 <= self.summed <= budget - 2:
+        if not 0 <= summed <= budget - 2:
             raise OptionError("summed", f"must lie between 0 and budget - 2 = {budget - 2}, got {summed}")
         self.budget = budget
-        self.sampled = budget - self.summed
+        self.summed = summed
+        self.sampled = budget - summed
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return alpha_entmax(Categorical(scores).scores, 2.0)

@@ -15,6 +15,9 @@ from typing import Any
 
 import yaml
 
+from estimators.catalogue import label
+from latent.experiment import parts
+
 COLUMNS = {
     "test/success_rate": ("test success, most likely message", 100, "{:.2f}"),
     "test/expected_success_rate": ("test success, expected", 100, "{:.2f}"),
@@ -24,11 +27,12 @@ COLUMNS = {
 }
 
 
-def label(configuration: dict[str, Any]) -> str:
-    """An estimator, with its baseline or 'straight-through' where it has that option."""
-    options = [str(value) for key, value in configuration["estimator"].items() if key in ("baseline", "straight_through")]
-    kept = [option.replace("True", "straight-through") for option in options if option not in ("none", "False")]
-    return ", ".join([configuration["estimator"]["name"], *kept])
+def written(configuration: dict[str, Any]) -> str:
+    """An estimator with the options that are not its defaults."""
+    options = dict(configuration["estimator"])
+    name = options.pop("name")
+    fields = parts.options_model(parts.estimators()[name]).model_fields
+    return label(name, {key: value for key, value in options.items() if value != fields[key].default})
 
 
 def main(folder: Path) -> None:
@@ -37,7 +41,7 @@ def main(folder: Path) -> None:
     for done in sorted(folder.glob("runs/*/done.json")):
         configuration = yaml.safe_load((done.parent / "config.yaml").read_text())
         keys = {
-            "estimator": label(configuration),
+            "estimator": written(configuration),
             "seed": configuration["seed"],
             "learning_rate": configuration["train"]["learning_rate"],
             "entropy_coefficient": configuration["game"]["entropy_coefficient"],

@@ -66,7 +66,3 @@ def test_examples_that_fit_are_exact_beside_those_that_do_not():
     assert proposal.metrics["beyond_budget"].tolist() == [1, 0, 0]
     assert proposal.metrics["support"].tolist() == [4, 1, 2]
     assert proposal.latents.pad(proposal.weights)[1:].tolist() == [[1, 0], pytest.approx([0.6, 0.4])]
-
-
-def test_a_quarter_of_the_budget_is_summed_unless_said():
-    assert [estimators.build("bounded_sparse", budget=m).summed for m in (2, 3, 8, 32)] == [0, 0, 2, 8]

@@ -81,7 +81,7 @@ class ARMS(Estimator):
             correction = torch.where(differ > 0, independent / differ, 0.0)
             signal = (losses - losses.mean(1, keepdim=True)) / (self.samples - 1)
             # The signals sum to zero, so that p drops out.
-            gradient = (signal.unsqueeze(1) @ bits).squeeze(1) * correction
+            gradient = (signal.unsqueeze(2) * bits).sum(1) * correction
         finite = scores.masked_fill(scores == -torch.inf, 0)
         value = losses.mean(1)
         return Estimate.of(proposal, surrogate=value + (gradient * finite).sum(1), value=value)

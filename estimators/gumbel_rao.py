@@ -69,7 +69,7 @@ class GumbelRao(Estimator):
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         q = Categorical(scores)
         state = q.sample(draws, 1)
-        detached = q.scores.detach().unsqueeze(1)
+        detached = q.log_probabilities.detach().unsqueeze(1)
         noise = draws.gumbel(detached.expand(-1, self.noise_samples, -1))
         finite = q.scores.masked_fill(q.scores == -torch.inf, 0).unsqueeze(1)
         shift = conditional_gumbel(detached, state, noise) - finite.detach()

@@ -10,6 +10,12 @@ import torch
 from torch import Tensor, nn
 
 
+def _rows(states: Tensor, width: int) -> Tensor:
+    """The example of each of ``width`` states of every example."""
+    row = torch.arange(len(states), device=states.device)
+    return row if width == 1 else row.repeat_interleave(width)
+
+
 @dataclass(frozen=True, eq=False)
 class Latents:
     """``N`` (example, latent) pairs, sorted by example; what a loss function decodes.
@@ -39,8 +45,7 @@ class Latents:
     def regular(cls, index: Tensor, size: int, dtype: torch.dtype, enumerates: bool = False) -> Latents:
         """Pairs from ``index`` ``[B, S]``: the ``S`` one-hot states of each example."""
         batch_size, width = index.shape
-        row = torch.arange(batch_size, device=index.device).repeat_interleave(width)
-        return cls(row, index.reshape(-1), batch_size, size, dtype, enumerates, _width=width)
+        return cls(_rows(index, width), index.reshape(-1), batch_size, size, dtype, enumerates, _width=width)
 
     @classmethod
     def ragged(cls, row: Tensor, index: Tensor, batch_size: int, size: int, dtype: torch.dtype) -> Latents:
@@ -51,8 +56,7 @@ class Latents:
     def regular_vectors(cls, value: Tensor) -> Latents:
         """Pairs from ``value`` ``[B, S, V]``: ``S`` vectors for each example, which may carry a gradient."""
         batch_size, width, size = value.shape
-        row = torch.arange(batch_size, device=value.device).repeat_interleave(width)
-        return cls(row, None, batch_size, size, value.dtype, _vectors=value.reshape(-1, size), _width=width)
+        return cls(_rows(value, width), None, batch_size, size, value.dtype, _vectors=value.reshape(-1, size), _width=width)
 
     @classmethod
     def ragged_vectors(cls, row: Tensor, value: Tensor, batch_size: int) -> Latents:

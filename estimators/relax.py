@@ -18,6 +18,9 @@ from estimators.gumbel import conditional_gumbel
 from estimators.latents import Latents
 from estimators.spaces import Categorical
 
+MASKED = -1e30
+"""Log-probability of a masked state: with minus infinity, the gradient of the temperature would not be a number."""
+
 
 @final
 class Relax(Estimator):
@@ -70,9 +73,10 @@ class Relax(Estimator):
 
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         q = Categorical(scores)
-        z = q.scores + draws.gumbel(q.scores)
+        finite = q.log_probabilities.clamp(min=MASKED)
+        z = finite + draws.gumbel(finite)
         state = z.argmax(1, keepdim=True)
-        again = conditional_gumbel(q.scores.unsqueeze(1), state, draws.gumbel(q.scores).unsqueeze(1))
+        again = conditional_gumbel(finite.unsqueeze(1), state, draws.gumbel(finite).unsqueeze(1))
         perturbed = torch.stack([z, again[:, 0]], 1)
         shifted = perturbed - perturbed.detach().amax(-1, keepdim=True)
         relaxed = (shifted * torch.exp(-self.log_temperature).to(z.dtype)).softmax(-1)
@@ -90,7 +94,7 @@ class Relax(Estimator):
         variates = self.scale.to(losses.dtype) * losses[:, 1:]
         if self.network is not None:
             perturbed = proposal.memory["perturbed"]
-            features = perturbed.log_softmax(-1).masked_fill(perturbed == -torch.inf, 0)
+            features = perturbed.log_softmax(-1).masked_fill(perturbed < MASKED / 2, 0)
             variates = variates + self.network(features.to(self.scale.dtype))[..., 0].to(losses.dtype)
         own = [parameter for parameter in self.parameters() if parameter.requires_grad] if self.training else []
         first, second = variates.unbind(1)
@@ -100,7 +104,7 @@ class Relax(Estimator):
             raise ValueError("this estimator differentiates the losses in the latent: they must not be detached from it")
         signal = value.detach() - second
         gradient = signal.unsqueeze(1) * proposal.memory["residual"] + pathwise
-        surrogate = value + (gradient.detach() * scores.masked_fill(scores == -torch.inf, 0)).sum(1)
+        surrogate = value + (gradient.detach() * scores.clamp(min=MASKED)).sum(1)
         auxiliary = self._variance(gradient, own) if own else None
         return Estimate.of(proposal, surrogate=surrogate, value=value, auxiliary=auxiliary)
 

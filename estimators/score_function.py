@@ -85,9 +85,10 @@ class ScoreFunction(Estimator):
         q = self.space(scores)
         index = q.sample(draws, self.samples)
         extra = self.baseline.extra_states(q, draws, index)
-        states = torch.cat([index, extra], 1) if extra.shape[1] else index
-        weights = q.scores.new_full(states.shape[:2], 1 / self.samples)
-        weights[:, self.samples :] = 0
+        states, weights = index, q.scores.new_full(index.shape[:2], 1 / self.samples)
+        if extra.shape[1]:
+            states = torch.cat([index, extra], 1)
+            weights = torch.cat([weights, q.scores.new_zeros(extra.shape[:2])], 1)
         return Proposal(
             latents=q.select(states),
             weights=weights.flatten(),

@@ -119,6 +119,10 @@ def test_a_verdict_needs_power():
     assert verdict("rebar", {}, [weak]) == ("UNDECIDED, too much variance: p", False)
 
 
+SUM = "Estimate.of(proposal, {0}, {0})"
+MEAN = SUM.format("proposal.latents.pad(proposal.weights * losses).mean(1)")
+CONSTANT = SUM.format("proposal.latents.sum(proposal.weights.detach() * losses)")
+
 # Faults, as edits of the source: the file and class or function, the text, and what a mistaken author would have written.
 FAULTS = {
     "score function: the critic is not detached": (
@@ -219,7 +223,7 @@ FAULTS = {
     ),
     "dense: the mean for the sum": (
         ("dense", {"space": "bit_vector"}, estimators.Dense.combine),
-        ("proposal.latents.sum(proposal.weights * losses)", "proposal.latents.pad(proposal.weights * losses).mean(1)"),
+        ("Estimate.marginal(proposal, losses)", MEAN),
     ),
     "sparsemax: constant weights": (
         ("sparsemax", {}, estimators.SparseMarginalization.propose),
@@ -231,7 +235,7 @@ FAULTS = {
     ),
     "top-k: constant weights": (
         ("top_k_sparsemax", {"k": 2}, estimators.TopKSparsemax.combine),
-        ("proposal.weights * losses", "proposal.weights.detach() * losses"),
+        ("Estimate.marginal(proposal, losses)", CONSTANT),
     ),
     "top-k: states and weights in different orders": (
         ("top_k_sparsemax", {"k": 3, "space": "bit_vector"}, estimators.TopKSparsemax.propose),
@@ -251,7 +255,7 @@ FAULTS = {
     ),
     "sparse map: constant weights": (
         ("sparse_map", {}, estimators.SparseMAP.combine),
-        ("proposal.weights * losses", "proposal.weights.detach() * losses"),
+        ("Estimate.marginal(proposal, losses)", CONSTANT),
     ),
     "rebar: the first draw for the second": (
         ("rebar", {}, estimators.Relax.propose),
@@ -360,7 +364,7 @@ def test_noise_from_elsewhere_fails_the_certificate(monkeypatch):
 def test_conditional_noise_is_the_noise_given_its_argmax():
     """Perturbed scores drawn given a sample of q are distributed as perturbed scores are."""
     torch.manual_seed(0)
-    scores = torch.tensor([[0.3, -1.0, 1.2]], dtype=torch.float64).expand(200_000, -1)
+    scores = torch.tensor([[0.3, -1.0, 1.2]], dtype=torch.float64).log_softmax(-1).expand(200_000, -1)
     draws = estimators.RandomDraws(torch.Generator().manual_seed(1))
     plain = scores + draws.gumbel(scores)
     state = Categorical(scores).sample(draws, 1)

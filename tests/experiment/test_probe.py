@@ -239,7 +239,8 @@ def test_bias_is_told_from_chance(name, options, biased):
     chance = math.sqrt(found["variance"] / draws)
     assert found["variance"] > 0
     assert 0 < found["cosine"] < 1
-    assert (found["bias"] > 5 * chance) if biased else (found["bias"] < chance)
+    # Beyond one standard error an unbiased estimator is in one seed of ten, beyond two in hardly any.
+    assert (found["bias"] > 5 * chance) if biased else (found["bias"] < 2 * chance)
 
 
 def test_the_latents_of_several_calls_are_one_vector():

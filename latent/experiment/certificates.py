@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from estimators import ESTIMATORS, Estimator, OptionError
+from estimators import ESTIMATORS, Estimator, OptionError, expected_loss
 from estimators.catalogue import CATALOGUE, Entry, label, verdict
 from estimators.certify import Certificate, certify
 from estimators.problems import FAMILY
@@ -32,7 +32,7 @@ class Row:
     Attributes:
         estimator: name and options.
         space: the kind of latent.
-        verdict: see :func:`estimators.catalogue.verdict`.
+        verdict: see :func:`estimators.catalogue.verdict`; with ``bound:`` where the objective is not the expected loss.
         passed: whether it is what the estimator declares.
         certificates: one for each problem.
     """
@@ -155,4 +155,6 @@ def row(name: str, options: dict[str, Any], done: Callable[[], None] = lambda: N
             raise CertificateError(message) from error
         done()
     text, passed = verdict(name, options, certificates)
+    if passed and estimator.objective is not expected_loss:
+        text = f"bound: {text}"  # another objective than that of all others
     return Row(label(name, options), estimator.space.name, text, passed, certificates)

@@ -139,7 +139,7 @@ class Estimator(nn.Module, ABC):
 
     @abstractmethod
     def probabilities(self, scores: Tensor) -> Tensor:
-        """``[B, M]``: the distribution q that these scores stand for, over all states of the space in their order.
+        """``[B, M]``, differentiable: the distribution q that these scores stand for, over all states of the space in order.
 
         Raises:
             ValueError: if the space has too many states to enumerate.

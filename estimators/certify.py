@@ -2,9 +2,7 @@
 
 >>> from estimators import Categorical, build
 >>> from estimators.certify import certify
->>> from estimators.contract import contract_faults
-from estimators.problems import Problem
-from estimators.quality import POWER, Z_LIMIT, Quality, Tally, joined, quality_of
+>>> from estimators.problems import Problem
 >>> certify(build("score_function"), Categorical, Problem("neural", "peaked")).encoder.bias  # about 1e-16
 
 The oracle shares no derivative with the estimators: the gradient of the encoder is a six-point difference of the exact
@@ -15,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,6 +67,12 @@ class Certificate:
     faults: tuple[str, ...] = ()
     largest_z: float = 0.0
     power: float = 1.0
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number is one."""
+        qualities = (self.encoder, self.decoder, self.value)
+        return all(math.isfinite(number) for quality in qualities for number in vars(quality).values())
 
     @property
     def is_unbiased(self) -> bool:
@@ -154,7 +159,7 @@ class _Case:
         estimate = fresh.combine(proposal, losses)
         gradients = torch.autograd.grad(estimate.surrogate.sum(), [scores, parameters], materialize_grads=True)
         weighted = proposal.latents.sum(estimate.weights * losses.detach())
-        values = torch.stack([estimate.value, weighted], 1)
+        values = torch.stack([estimate.value.detach(), weighted.detach()], 1)
         return _Result(1.0, torch.cat(gradients, 1), values, estimate.decoder_calls)
 
     @cached_property

@@ -20,30 +20,37 @@ def contract_faults(estimator: Estimator, problem: Problem, coupling: bool) -> t
     """
     rows = torch.tensor([0, 1, 0])
     default = torch.get_rng_state()
-    run = Contract(estimator, problem, rows, changed=False)
+    run = Contract(estimator, problem, rows)
     checks = {
         "forward is overridden": type(estimator).forward is Estimator.forward,
         "it draws from torch's own generator": torch.equal(default, torch.get_rng_state()),
         "surrogate, value, entropy and decoder_calls must be [B]": run.shapes_are_right,
         "decoder_calls are not the pairs decoded": run.calls_are_counted,
-        "the entropy, or its gradient, is not that of its probabilities": run.entropy_is_right,
+        "the entropy, or its gradient, is not that of its probabilities, which must be differentiable": run.entropy_is_right,
         "the auxiliary loss reaches the encoder or the decoder": run.auxiliary_is_separate,
+        "value, weights and metrics must be detached": run.reports_are_detached,
     }
     if coupling and run.shapes_are_right:
-        other = Contract(estimator, problem, rows, changed=True)
-        checks["one example changes the gradient of another"] = run.is_uncoupled_from(other)
+        others = [Contract(estimator, problem, rows, change) for change in ("losses", "scores")]
+        checks["one example changes the gradient of another"] = all(map(run.is_uncoupled_from, others))
     return tuple(fault for fault, sound in checks.items() if not sound)
 
 
 class Contract:
-    """One estimate in training mode, with given draws; ``changed``: with other losses of the last example."""
+    """One estimate in training mode, with given draws; ``change``: with other ``losses`` or ``scores`` of the last example.
 
-    def __init__(self, estimator: Estimator, problem: Problem, rows: Tensor, changed: bool) -> None:
+    As many random numbers are drawn for them, and those of earlier examples come first.
+    """
+
+    def __init__(self, estimator: Estimator, problem: Problem, rows: Tensor, change: str = "") -> None:
         self.estimator = copy.deepcopy(estimator)
-        self.scores = problem.scores[rows].requires_grad_()
-        parameters = problem.parameters[rows]
-        parameters[2] += changed
-        self.parameters = parameters.requires_grad_()
+        scores, parameters = problem.scores[rows], problem.parameters[rows]
+        if change == "losses":
+            parameters[2] += 1
+        if change == "scores":
+            scores[2] = scores[2].flip(0) / 2
+        self.scores, self.parameters = scores.requires_grad_(), parameters.requires_grad_()
+        self.q = copy.deepcopy(self.estimator).probabilities(self.scores)  # before a schedule of q goes on
         draws = RandomDraws(torch.Generator().manual_seed(derived_seed("contract")))
         self.proposal = self.estimator.propose(self.scores, draws, problem.context[rows])
         losses = problem.losses(self.proposal.latents, self.parameters)
@@ -63,14 +70,20 @@ class Contract:
     @property
     def entropy_is_right(self) -> bool:
         """Against ``-sum q log q`` of the probabilities, with its gradient."""
-        q = self.estimator.probabilities(self.scores)
+        q = self.q
         expected = -torch.where(q > 0, q * torch.where(q > 0, q, 1).log(), 0).sum(1)
         found = self.estimate.entropy
-        if not (found.requires_grad and torch.allclose(found, expected, rtol=1e-9, atol=1e-12)):
+        if not (q.requires_grad and found.requires_grad and torch.allclose(found, expected, rtol=1e-9, atol=1e-12)):
             return False
         (slope,) = torch.autograd.grad(found.sum(), self.scores, retain_graph=True)
         (exact,) = torch.autograd.grad(expected.sum(), self.scores)
         return torch.allclose(slope, exact, rtol=1e-8, atol=1e-10)
+
+    @property
+    def reports_are_detached(self) -> bool:
+        """What is logged must not hold the graph."""
+        reports = (self.estimate.value, self.estimate.weights, *self.estimate.metrics.values())
+        return not any(report.requires_grad for report in reports)
 
     @property
     def auxiliary_is_separate(self) -> bool:

@@ -26,10 +26,10 @@ def as_scores(scores: Tensor) -> Tensor:
     """Scores in at least single precision: the mathematics of q is never done in half precision.
 
     Raises:
-        ValueError: if the scores are not a floating-point matrix ``[B, K]`` with at least one column.
+        ValueError: if the scores are not a floating-point matrix ``[B, K]`` with at least one row and one column.
     """
-    if scores.ndim != 2 or scores.shape[1] == 0 or not scores.is_floating_point():
-        raise ValueError(f"scores must be floating point [B, K], got {scores.dtype} {list(scores.shape)}")
+    if scores.ndim != 2 or scores.numel() == 0 or not scores.is_floating_point():
+        raise ValueError(f"scores must be floating point [B, K] and not empty, got {scores.dtype} {list(scores.shape)}")
     return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
 
 

@@ -192,7 +192,7 @@ def certify_estimators(
     torch.set_num_threads(1)
     try:
         chosen = certificates.entries(estimators or [])
-        for entry in chosen:
+        for entry in chosen if estimators else []:
             certificates.build(*entry)
     except (OptionError, ConfigurationError) as error:
         _say_error(error)
@@ -203,16 +203,16 @@ def certify_estimators(
         for name, options in chosen:
             try:
                 rows.append(certificates.row(name, options, lambda: progress.advance(bar)))
-            except certificates.CertificateError as error:
+            except (certificates.CertificateError, OptionError) as error:
                 failed.append(name)
                 _say_error(error)
     if as_json:
         print(json.dumps([row.as_json() for row in rows], indent=2))
     else:
         _show_certificates(rows, certificates.COLUMNS)
-    wrong = [row.estimator for row in rows if not row.passed]
-    if wrong:
-        _say_error(f"not what they declare: {'; '.join(wrong)}")
+    wrong = [row for row in rows if not row.passed]
+    for row in wrong:
+        _say_error(f"not what it declares: {row.estimator}: {row.verdict}")
     if wrong or failed:
         raise typer.Exit(FAILED_RUN)
 

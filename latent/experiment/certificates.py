@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,8 +52,8 @@ class Row:
             "estimator": self.estimator,
             "space": self.space,
             "verdict": self.verdict,
-            "encoder_bias": max(quality.bias for quality in encoder),
-            "decoder_bias": max(certificate.decoder.bias for certificate in self.certificates),
+            "encoder_bias": _largest([quality.bias for quality in encoder]),
+            "decoder_bias": _largest([certificate.decoder.bias for certificate in self.certificates]),
             "variance": statistics.median(quality.variance for quality in encoder),
             "cosine": statistics.median(quality.cosine for quality in encoder),
             "calls": statistics.mean(certificate.calls for certificate in self.certificates),
@@ -69,15 +70,31 @@ class Row:
             "calls": "{:.2f}".format,
             "variance_calls": _number,
         }
-        verdict = self.verdict if self.certificates[0].unbiased or not self.passed else f"no: {self.verdict}"
+        if not self.passed:  # the reason is too long for a cell
+            verdict = self.verdict.partition(":")[0].partition(",")[0]
+        else:
+            verdict = self.verdict if self.certificates[0].unbiased else f"no: {self.verdict}"
         return [self.estimator.replace(" ", "\n  "), verdict, *(form(values[key]) for key, form in forms.items())]
 
     def as_json(self) -> dict[str, Any]:
         """Everything."""
-        return self.summary() | {
-            "passed": self.passed,
-            "certificates": [dataclasses.asdict(certificate) for certificate in self.certificates],
-        }
+        found = [dataclasses.asdict(certificate) for certificate in self.certificates]
+        whole: dict[str, Any] = finite(self.summary() | {"passed": self.passed, "certificates": found})
+        return whole
+
+
+def _largest(values: list[float]) -> float:
+    """The largest, or what is not a number."""
+    return next((value for value in values if math.isnan(value)), max(values))
+
+
+def finite(tree: Any) -> Any:
+    """What JSON can hold: None for what is no finite number."""
+    if isinstance(tree, dict):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _bias(value: float) -> str:
@@ -96,7 +113,8 @@ def entries(words: Sequence[str]) -> list[Entry]:
         OptionError: if there is no such estimator.
     """
     available = parts.estimators()
-    catalogued = [*CATALOGUE, *((name, {}) for name in available if name not in ESTIMATORS)]
+    others: list[Entry] = [(name, {}) for name in available if name not in ESTIMATORS]
+    catalogued = [*CATALOGUE, *others]
     chosen: list[tuple[str, list[str]]] = []
     for word in words:
         if "=" not in word:
@@ -132,8 +150,15 @@ def build(name: str, options: dict[str, Any]) -> Estimator:
         if problem["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields) or "none"
             raise OptionError(option, f"{name} has no such option; its options: {known}") from None
+        if problem["type"] == "missing":
+            raise OptionError(option, f"{name} needs this option: latent certify {name} {option}=VALUE") from None
         raise OptionError(option, f"{problem['msg']}, got {problem['input']!r}") from None
-    estimator: Estimator = part(**values)
+    try:
+        estimator: Estimator = part(**values)
+    except OptionError:
+        raise
+    except Exception as error:  # it may come from anywhere, and raise anything
+        raise OptionError("estimator", f"{name} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(estimator, Estimator):
         raise OptionError("estimator", f"{name} makes a {type(estimator).__name__}, not an Estimator")
     return estimator

@@ -98,6 +98,8 @@ def options_model(part: Part, name: str = "") -> type[BaseModel]:
     if name:
         fields["name"] = (Literal[name], Field(description=describe(part)))
     for option in inspect.signature(part).parameters.values():
+        if option.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and option.default is not inspect.Parameter.empty:
+            raise TypeError(f"the option {option.name!r} must be keyword-only")
         if option.kind is inspect.Parameter.KEYWORD_ONLY:
             default = ... if option.default is inspect.Parameter.empty else option.default
             description = " ".join((documented.get(option.name) or "").replace("``", "").split())

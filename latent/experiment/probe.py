@@ -80,6 +80,8 @@ class Probe:
         if space.states > MOST_STATES:
             raise ValueError(f"the latent has more than {MOST_STATES:,} states")
         q = self.estimator.probabilities(scores)
+        if not q.requires_grad:
+            raise ValueError("the estimator's probabilities carry no gradient")
         before = _random_state(scores.device, generator)
         with torch.no_grad():
             losses = loss_function(space.enumerate())

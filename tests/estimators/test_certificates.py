@@ -315,7 +315,15 @@ def reaching_auxiliary(self, proposal, losses, estimate):
     return estimate._replace(auxiliary=losses.mean())
 
 
+def other_examples_scores(self, proposal, losses, estimate):
+    """A factor that is one where an example is alone, and hides from autograd."""
+    entropy = estimate.entropy.detach()
+    return estimate._replace(surrogate=estimate.surrogate * entropy / entropy.mean())
+
+
 BREACHES = {
+    "the others' scores in a factor": ("arms", other_examples_scores),
+    "a value that holds the graph": ("score_function", lambda own, proposal, losses, e: e._replace(value=losses)),
     "a value that is not a number": ("score_function", lambda own, proposal, losses, e: e._replace(value=e.value * torch.nan)),
     "a decoder gradient that is not one": (
         "score_function",
@@ -349,6 +357,15 @@ def test_breaches_of_the_contract_fail_the_certificate(monkeypatch, breach):
     monkeypatch.setattr(owner, "combine", with_estimate(change)(owner))
     text, passed = verdict(name, {}, certificates(name, {}, [Problem("neural", "flat")]))
     assert not passed, text
+
+
+def test_a_biased_estimator_that_is_not_finite_fails(monkeypatch):
+    change = lambda own, proposal, losses, e: e._replace(surrogate=e.surrogate * torch.nan)  # noqa: E731
+    monkeypatch.setattr(estimators.StraightThrough, "combine", with_estimate(change)(estimators.StraightThrough))
+    for options in ({}, {"space": "bit_vector"}):
+        text, passed = verdict("elsewhere", options, certificates("straight_through", options, [NEURAL]))
+        assert not passed
+        assert text.startswith("NOT FINITE")
 
 
 def test_noise_from_elsewhere_fails_the_certificate(monkeypatch):

@@ -111,11 +111,82 @@ def test_an_estimator_that_is_not_what_it_declares_fails(entry_point):
     result = call("overconfident")
     assert result.exit_code == 1
     assert "BIASED" in result.stdout
-    assert "not what they declare: overconfident" in " ".join(result.stderr.split())
+    assert "not what it declares: overconfident: BIASED: quadratic/flat" in " ".join(result.stderr.split())
     entry_point("honest", Honest)
     result = call("honest")
     assert result.exit_code == 0
     assert "no: measured" in result.stdout
+
+
+def test_estimators_from_elsewhere_that_cannot_be_made_or_run_are_named_and_the_rest_go_on(entry_point, monkeypatch):
+    class Raises(ScoreFunction):  # type: ignore[misc]
+        """Cannot be made."""
+
+        def __init__(self, *, size: int = 3):
+            raise RuntimeError("no such size")
+
+    class Needs(ScoreFunction):  # type: ignore[misc]
+        """Needs an option."""
+
+        def __init__(self, *, size: int):
+            super().__init__()
+
+    class Fails(ScoreFunction):  # type: ignore[misc]
+        """Fails where it is used."""
+
+        def propose(self, scores, draws, context=None):
+            raise RuntimeError("a broken part")
+
+    monkeypatch.setattr(certificates, "CATALOGUE", (("dense", {}),))
+    for part, message, code in (
+        (Raises, "elsewhere cannot be made: RuntimeError: no such size", 2),
+        (Needs, "size: elsewhere needs this option: latent certify elsewhere size=VALUE", 2),
+        (Fails, "elsewhere failed on the problem linear/flat: RuntimeError: a broken part", 1),
+    ):
+        entry_point("elsewhere", part)
+        alone = call("elsewhere")
+        assert (alone.exit_code, message in " ".join(alone.stderr.split())) == (code, True), alone.stderr
+        everything = call()
+        assert everything.exit_code == 1
+        assert message in " ".join(everything.stderr.split())
+        assert "dense" in everything.stdout
+
+
+def test_entry_points_that_cannot_be_used_are_left_out_with_a_warning(monkeypatch, caplog):
+    class Entry:
+        def __init__(self, name, part):
+            self.name, self.value, self.part = name, f"elsewhere:{name}", part
+
+        def load(self):
+            if isinstance(self.part, Exception):
+                raise self.part
+            return self.part
+
+    class Positional(ScoreFunction):  # type: ignore[misc]
+        """An option that is not keyword-only."""
+
+        def __init__(self, temperature: float = 1.0):
+            super().__init__()
+
+    class Untyped(ScoreFunction):  # type: ignore[misc]
+        """An option without a type."""
+
+        def __init__(self, *, temperature=1.0):
+            super().__init__()
+
+    entries = [
+        Entry("gone", AttributeError("it is gone")),
+        Entry("positional", Positional),
+        Entry("untyped", Untyped),
+        Entry("dense", ScoreFunction),
+        Entry("sound", ScoreFunction),
+    ]
+    monkeypatch.setattr(parts, "entry_points", lambda group: entries)
+    found = parts._with_entry_points(estimators.ESTIMATORS, "discrete_latent.estimators")
+    assert set(found) - set(estimators.ESTIMATORS) == {"sound"}
+    assert found["dense"] is estimators.ESTIMATORS["dense"]
+    for message in ("it is gone", "must be keyword-only", "untyped: the entry point", "its name is taken"):
+        assert message in caplog.text
 
 
 def test_certificates_are_the_same_every_time():

@@ -105,25 +105,24 @@ class LeaveOneOut(Baseline):
 
 
 class Critic(nn.Module):
-    """A small network of the context, ``[B, ...]`` to ``[B, outputs]``: Linear, tanh, Linear. It starts at zero.
+    """A small network of the context, ``[B, ...]`` to ``[B, 1]``: Linear, tanh, Linear. It starts at zero.
 
     Its input size is that of the first context: as with every lazy module of torch, call it once before an optimiser is made
     or a checkpoint is written.
 
     Args:
         hidden_size: size of the hidden layer.
-        outputs: size of the output.
     """
 
-    def __init__(self, hidden_size: int, outputs: int) -> None:
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.hidden = nn.LazyLinear(hidden_size)
-        self.output = nn.Linear(hidden_size, outputs)
+        self.output = nn.Linear(hidden_size, 1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     def forward(self, context: Tensor | None) -> Tensor:
-        """``[B, outputs]``; the context is detached."""
+        """``[B, 1]``; the context is detached."""
         if context is None:
             raise ValueError("this estimator reads the input: pass context=features, [B, ...]")
         features = context.detach().reshape(len(context), -1).to(self.output.weight.dtype)
@@ -140,7 +139,7 @@ class InputDependent(Baseline):
     def __init__(self, decay: float, hidden_size: int) -> None:
         super().__init__()
         self.average = MovingAverage(decay)
-        self.critic = Critic(hidden_size, 1)
+        self.critic = Critic(hidden_size)
 
     def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
         average: Tensor = self.average(losses, extra_losses, context)

@@ -109,6 +109,9 @@ class Estimate(NamedTuple):
         return cls.of(proposal, surrogate=value, value=value)
 
 
+DETACHED = "this estimator differentiates the losses in the latent: they must not be detached from it"
+"""What is said where a relaxed latent's losses carry no gradient."""
+
 Objective = Callable[[Tensor, Tensor], Tensor]
 """What an estimator estimates the gradient of, ``[B]``, from q ``[B, M]`` and the losses ``[B, M]`` of all M states."""
 
@@ -178,5 +181,5 @@ class Estimator(nn.Module, ABC):
             raise ValueError(f"the loss function must return [{len(proposal)}] losses, got {list(losses.shape)}")
         wanted = proposal.latents.index is None and proposal.latents.value.requires_grad
         if wanted and torch.is_grad_enabled() and not losses.requires_grad:
-            raise ValueError("this estimator differentiates the losses in the latent: they must not be detached from it")
+            raise ValueError(DETACHED)
         return self.combine(proposal, losses.to(proposal.weights.dtype))

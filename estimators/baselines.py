@@ -7,12 +7,13 @@ A baseline that does not depend on the sample it is subtracted from leaves the g
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from estimators.base import OptionError
 from estimators.draws import Draws
 from estimators.spaces import Space
 
@@ -182,3 +183,20 @@ BASELINES: dict[BaselineName, Callable[[float, int], Baseline]] = {
     "leave_one_out": lambda decay, hidden_size: LeaveOneOut(),
     "nvil": InputDependent,
 }
+
+
+def make_baseline(
+    name: BaselineName, decay: float, hidden_size: int, allowed: Collection[BaselineName] = BASELINES
+) -> Baseline:
+    """The baseline of this name.
+
+    Raises:
+        OptionError: if it is not among those allowed, or an option is out of its range.
+    """
+    if name not in allowed:
+        raise OptionError("baseline", f"must be one of {', '.join(allowed)}, got {name!r}")
+    if not 0 < decay <= 1:
+        raise OptionError("decay", f"must lie in (0, 1], got {decay}")
+    if hidden_size < 1:
+        raise OptionError("hidden_size", f"must be at least 1, got {hidden_size}")
+    return BASELINES[name](decay, hidden_size)

@@ -79,9 +79,9 @@ def verdict(name: str, options: dict[str, Any], certificates: Sequence[Certifica
     faults = sorted({fault for certificate in certificates for fault in certificate.faults})
     if faults:
         return f"BROKEN: {'; '.join(faults)}", False
-    sound = [certificate for certificate in certificates if certificate.is_finite]
-    if len(sound) < len(certificates):
-        return f"NOT FINITE: {_names([each for each in certificates if each not in sound])}", False
+    broken = [certificate for certificate in certificates if not certificate.is_finite]
+    if broken:
+        return f"NOT FINITE: {_names(broken)}", False
     if all(certificate.unbiased for certificate in certificates):
         wrong = [certificate for certificate in certificates if not certificate.is_unbiased]
         weak = [certificate for certificate in wrong if certificate.largest_z < Z_LIMIT and certificate.power < POWER]

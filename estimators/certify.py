@@ -101,8 +101,8 @@ def certify(estimator: Estimator, space: type[Space], problem: Problem) -> Certi
     estimator = _in_some_state(estimator, problem)
     case = _Case(estimator, problem)
     try:
-        found = list(_limited(case.outcomes([0, 1]), MOST_JOINT_OUTCOMES))
-        groups = [found] if found else [list(_limited(case.outcomes([row]), MOST_OUTCOMES)) for row in (0, 1)]
+        found = _limited(case.outcomes([0, 1]), MOST_JOINT_OUTCOMES)
+        groups = [found] if found else [_limited(case.outcomes([row]), MOST_OUTCOMES) for row in (0, 1)]
     except TypeError:
         groups = [[]]
     faults = contract_faults(estimator, problem, coupling=len(groups) > 1 or not groups[0])
@@ -120,10 +120,10 @@ class _Result:
     calls: Tensor
 
 
-def _limited(outcomes: Iterator[_Result], most: int) -> Iterator[_Result]:
+def _limited(outcomes: Iterator[_Result], most: int) -> list[_Result]:
     """All of them, or none if they are more than ``most``."""
     first = list(itertools.islice(outcomes, most + 1))
-    return iter(first if len(first) <= most else [])
+    return first if len(first) <= most else []
 
 
 def _in_some_state(estimator: Estimator, problem: Problem) -> Estimator:

@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from estimators.base import Estimate, Estimator, OptionError, Proposal
+from estimators.base import DETACHED, Estimate, Estimator, OptionError, Proposal
 from estimators.draws import Draws
 from estimators.gumbel import conditional_gumbel
 from estimators.latents import Latents
@@ -101,7 +101,7 @@ class Relax(Estimator):
         difference = (first - second).sum()
         (pathwise,) = torch.autograd.grad(difference, scores, create_graph=bool(own), retain_graph=True, allow_unused=True)
         if pathwise is None:
-            raise ValueError("this estimator differentiates the losses in the latent: they must not be detached from it")
+            raise ValueError(DETACHED)
         signal = value.detach() - second
         gradient = signal.unsqueeze(1) * proposal.memory["residual"] + pathwise
         surrogate = value + (gradient.detach() * scores.clamp(min=MASKED)).sum(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from estimators.base import Estimate, Estimator, OptionError, Proposal, space_of
-from estimators.baselines import BASELINES, BaselineName, VarianceNormalisation
+from estimators.baselines import BaselineName, VarianceNormalisation, make_baseline
 from estimators.draws import Draws
 from estimators.spaces import SpaceName
 
@@ -62,14 +62,8 @@ class ScoreFunction(Estimator):
         normalise_variance: bool = False,
     ) -> None:
         super().__init__()
-        if baseline not in BASELINES:
-            raise OptionError("baseline", f"must be one of {', '.join(BASELINES)}, got {baseline!r}")
-        if not 0 < decay <= 1:
-            raise OptionError("decay", f"must lie in (0, 1], got {decay}")
-        if hidden_size < 1:
-            raise OptionError("hidden_size", f"must be at least 1, got {hidden_size}")
         self.space = space_of(space)
-        self.baseline = BASELINES[baseline](decay, hidden_size)
+        self.baseline = make_baseline(baseline, decay, hidden_size)
         if samples < self.baseline.minimum_samples:
             raise OptionError(
                 "samples", f"must be at least {self.baseline.minimum_samples} with baseline {baseline!r}, got {samples}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from estimators.base import Estimate, Estimator, OptionError, Proposal
-from estimators.baselines import BASELINES
+from estimators.baselines import make_baseline
 from estimators.draws import Draws
 from estimators.spaces import Categorical
 
@@ -56,14 +56,8 @@ class SumAndSample(Estimator):
         super().__init__()
         if summed < 1:
             raise OptionError("summed", f"must be at least 1, got {summed}")
-        if baseline not in ("none", "moving_average", "nvil"):
-            raise OptionError("baseline", f"must be one of none, moving_average, nvil, got {baseline!r}")
-        if not 0 < decay <= 1:
-            raise OptionError("decay", f"must lie in (0, 1], got {decay}")
-        if hidden_size < 1:
-            raise OptionError("hidden_size", f"must be at least 1, got {hidden_size}")
         self.summed = summed
-        self.baseline = BASELINES[baseline](decay, hidden_size)
+        self.baseline = make_baseline(baseline, decay, hidden_size, ("none", "moving_average", "nvil"))
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return Categorical(scores).probabilities

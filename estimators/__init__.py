@@ -19,8 +19,9 @@ from estimators.dense import Dense
 from estimators.draws import Draws, RandomDraws, derived_seed, enumerate_outcomes
 from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax
-from estimators.latents import Latents, LossFunction
+from estimators.latents import Latents, LossFunction, Relaxation
 from estimators.layers import LatentLinear, dot_products
+from estimators.mappings import fenchel_young_loss
 from estimators.reinmax import ReinMax
 from estimators.relax import Relax, rebar
 from estimators.score_function import ScoreFunction
@@ -93,6 +94,7 @@ __all__ = [
     "RandomDraws",
     "ReinMax",
     "Relax",
+    "Relaxation",
     "ScoreFunction",
     "Space",
     "SparseMAP",
@@ -109,6 +111,7 @@ __all__ = [
     "entmax_marginalization",
     "enumerate_outcomes",
     "expected_loss",
+    "fenchel_young_loss",
     "rebar",
     "sparsemax",
 ]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from estimators.draws import Draws, RandomDraws
 from estimators.latents import Latents, LossFunction
+from estimators.mappings import shannon_entropy
 from estimators.spaces import SPACES, Categorical, Space, SpaceName
 
 
@@ -131,12 +132,21 @@ class Estimator(nn.Module, ABC):
         unbiased: whether the expected gradient is the exact one, for the parameters of q and of the loss. Proved by tests.
         samples_states: whether the pairs in the expectation are independent exact samples of q, as the messages of a game
             that is played are.
+        marginalizes: whether the pairs of a proposal are the whole support of q, weighted by q itself.
+        relaxes: whether the latents that are decoded are relaxed ones, inside the simplex or the cube, with a density.
+        holds_entropy: whether the objective is a bound on the evidence that already holds the entropy of q.
+        regulariser: of a categorical latent, the entropy H ``[..., K] -> [...]`` with ``q = argmax_p p . s + H(p)``: Shannon's
+            for softmax, Tsallis' for sparse mappings. It decides the Fenchel-Young loss that fits q.
         space: the kind of latent that the scores are of.
         objective: the expectation whose gradient is estimated; ``expected_loss``, unless the estimator says otherwise.
     """
 
     unbiased: bool
     samples_states: bool = False
+    marginalizes: bool = False
+    relaxes: bool = False
+    holds_entropy: bool = False
+    regulariser: Callable[[Tensor], Tensor] = staticmethod(shannon_entropy)
     space: type[Space] = Categorical
     objective: Objective = staticmethod(expected_loss)
 

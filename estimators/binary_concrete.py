@@ -9,7 +9,7 @@ from torch import Tensor
 from estimators.annealing import Temperature
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
-from estimators.latents import Latents
+from estimators.latents import Latents, Relaxation
 from estimators.spaces import BitVector, Space
 
 
@@ -56,6 +56,7 @@ class BinaryConcrete(Estimator):
         super().__init__()
         self.temperature = Temperature(temperature, minimum_temperature, decay_rate, update_every)
         self.straight_through = self.samples_states = straight_through
+        self.relaxes = not straight_through
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return BitVector(scores).probabilities
@@ -63,10 +64,13 @@ class BinaryConcrete(Estimator):
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         q = BitVector(scores)
         noisy = q.scores + draws.logistic(q.scores)
-        value = (noisy / self.temperature().to(noisy.dtype)).sigmoid()
+        temperature = self.temperature().to(noisy.dtype)
+        logits = noisy / temperature
+        value = logits.sigmoid()
         if self.straight_through:
             value = (noisy > 0).to(value.dtype) + (value - value.detach())
-        return Proposal(Latents.relaxed(value), value.new_ones(q.batch_size), q.entropy(), context=context)
+        relaxation = Relaxation(logits, temperature) if self.relaxes else None
+        return Proposal(Latents.relaxed(value, relaxation), value.new_ones(q.batch_size), q.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         self.temperature.step()

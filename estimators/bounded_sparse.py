@@ -9,7 +9,7 @@ from torch import Tensor
 
 from estimators.base import Estimate, Estimator, OptionError, Proposal
 from estimators.draws import Draws
-from estimators.mappings import alpha_entmax, support_entropy
+from estimators.mappings import alpha_entmax, gini_entropy, support_entropy
 from estimators.spaces import Categorical
 
 
@@ -51,6 +51,7 @@ class BoundedSparse(Estimator):
     """
 
     unbiased = True
+    regulariser = staticmethod(gini_entropy)
 
     def __init__(self, *, budget: int = 32, summed: int = 0) -> None:
         super().__init__()

@@ -30,6 +30,7 @@ class Dense(Estimator):
     """
 
     unbiased = True
+    marginalizes = True
 
     def __init__(self, *, space: SpaceName = "categorical") -> None:
         super().__init__()

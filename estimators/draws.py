@@ -65,6 +65,10 @@ class Draws(ABC):
     def logistic(self, like: Tensor) -> Tensor:
         """Independent standard logistic noise with the shape, type and device of ``like``."""
 
+    @abstractmethod
+    def normal(self, like: Tensor) -> Tensor:
+        """Independent standard normal noise with the shape, type and device of ``like``."""
+
 
 def copula_threshold(probabilities: Tensor, samples: int) -> Tensor:
     """What a Dirichlet variable is compared with for a bit of this probability: ``1 - (1 - p) ** (1 / (n - 1))``."""
@@ -113,6 +117,9 @@ class RandomDraws(Draws):
     def logistic(self, like: Tensor) -> Tensor:
         # The difference of the logarithms of two exponential variables.
         return self._exponential(like.detach()).log() - self._exponential(like.detach()).log()
+
+    def normal(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype, device=like.device)
 
 
 class _ScriptedDraws(Draws):
@@ -168,6 +175,9 @@ class _ScriptedDraws(Draws):
 
     def logistic(self, like: Tensor) -> Tensor:
         raise TypeError("logistic noise is continuous: its outcomes cannot be enumerated")
+
+    def normal(self, like: Tensor) -> Tensor:
+        raise TypeError("normal noise is continuous: its outcomes cannot be enumerated")
 
 
 def pattern_probabilities(p: float, samples: int) -> list[float]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from estimators.annealing import Temperature
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
-from estimators.latents import Latents
+from estimators.latents import Latents, Relaxation
 from estimators.spaces import Categorical
 
 
@@ -56,18 +56,22 @@ class GumbelSoftmax(Estimator):
         super().__init__()
         self.temperature = Temperature(temperature, minimum_temperature, decay_rate, update_every)
         self.straight_through = self.samples_states = straight_through
+        self.relaxes = not straight_through
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return Categorical(scores).probabilities
 
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         q = Categorical(scores)
-        value = ((q.scores + draws.gumbel(q.scores)) / self.temperature().to(q.scores.dtype)).softmax(-1)
+        temperature = self.temperature().to(q.scores.dtype)
+        logits = (q.scores + draws.gumbel(q.scores)) / temperature
+        value = logits.softmax(-1)
         if self.straight_through:
             hard = nn.functional.one_hot(value.argmax(-1), q.states).to(value.dtype)
             value = hard + (value - value.detach())
         weights = value.new_ones(q.batch_size)
-        return Proposal(Latents.relaxed(value), weights, q.entropy(), context=context)
+        relaxation = Relaxation(logits, temperature) if self.relaxes else None
+        return Proposal(Latents.relaxed(value, relaxation), weights, q.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         self.temperature.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,18 @@ def _rows(states: Tensor, width: int) -> Tensor:
     """The example of each of ``width`` states of every example."""
     row = torch.arange(len(states), device=states.device)
     return row if width == 1 else row.repeat_interleave(width)
+
+
+class Relaxation(NamedTuple):
+    """Where relaxed latents come from, which is what their density is written in.
+
+    Attributes:
+        logits: ``[N, V]``, noisy scores over the temperature: the latent is their softmax, or the sigmoid of each.
+        temperature: ``[]``.
+    """
+
+    logits: Tensor
+    temperature: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +42,7 @@ class Latents:
         batch_size: number of examples, ``B``.
         size: length of :attr:`value`: the number of states ``K`` of a categorical latent, or of bits ``D``.
         dtype: floating-point type of :attr:`value`.
+        relaxation: of relaxed latents, their noisy scores and temperature; else None.
         enumerates: whether the pairs are all ``K`` states of every example in their order, so that look-ups are views.
     """
 
@@ -38,6 +52,7 @@ class Latents:
     size: int
     dtype: torch.dtype
     enumerates: bool = False
+    relaxation: Relaxation | None = None
     _vectors: Tensor | None = None
     _width: int | None = None
 
@@ -53,10 +68,13 @@ class Latents:
         return cls(row, index, batch_size, size, dtype)
 
     @classmethod
-    def regular_vectors(cls, value: Tensor) -> Latents:
+    def regular_vectors(cls, value: Tensor, relaxation: Relaxation | None = None) -> Latents:
         """Pairs from ``value`` ``[B, S, V]``: ``S`` vectors for each example, which may carry a gradient."""
         batch_size, width, size = value.shape
-        return cls(_rows(value, width), None, batch_size, size, value.dtype, _vectors=value.reshape(-1, size), _width=width)
+        vectors = value.reshape(-1, size)
+        return cls(
+            _rows(value, width), None, batch_size, size, value.dtype, relaxation=relaxation, _vectors=vectors, _width=width
+        )
 
     @classmethod
     def ragged_vectors(cls, row: Tensor, value: Tensor, batch_size: int) -> Latents:
@@ -64,9 +82,9 @@ class Latents:
         return cls(row, None, batch_size, value.shape[1], value.dtype, _vectors=value)
 
     @classmethod
-    def relaxed(cls, value: Tensor) -> Latents:
+    def relaxed(cls, value: Tensor, relaxation: Relaxation | None = None) -> Latents:
         """One pair for each example, with a relaxed ``value`` ``[B, V]`` that carries the gradient."""
-        return cls.regular_vectors(value.unsqueeze(1))
+        return cls.regular_vectors(value.unsqueeze(1), relaxation)
 
     def __len__(self) -> int:
         return self.row.shape[0]

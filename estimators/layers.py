@@ -14,21 +14,24 @@ class LatentLinear(nn.Module):
     Args:
         states: number of states of the latent, K.
         features: size of the output, F.
+        bias: add a learned bias. One-hot states need none: each has a row of its own.
 
     The weight is ``[K, F]``, one row a state, initialised as ``torch.nn.Linear`` does with K inputs.
     """
 
-    def __init__(self, states: int, features: int) -> None:
+    def __init__(self, states: int, features: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(states, features))
         bound = states**-0.5
         nn.init.uniform_(self.weight, -bound, bound)
+        self.bias = nn.Parameter(torch.empty(features).uniform_(-bound, bound)) if bias else None
 
     def forward(self, latents: Latents) -> Tensor:
         """``[N, F]`` of ``N`` pairs."""
         if latents.index is None:
-            return latents.value.to(self.weight.dtype) @ self.weight
-        return nn.functional.embedding(latents.index, self.weight)
+            return nn.functional.linear(latents.value.to(self.weight.dtype), self.weight.t(), self.bias)
+        rows = nn.functional.embedding(latents.index, self.weight)
+        return rows if self.bias is None else rows + self.bias
 
 
 def dot_products(table: LatentLinear, latents: Latents, candidates: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from estimators.base import Estimate, Estimator, OptionError, Proposal
 from estimators.draws import Draws
-from estimators.mappings import SMALLEST_EXCESS, alpha_entmax, support_entropy
+from estimators.mappings import SMALLEST_EXCESS, alpha_entmax, support_entropy, tsallis_entropy
 from estimators.spaces import Categorical
 
 LEARNED_RANGE = (1.01, 2.0)
@@ -46,6 +46,7 @@ class SparseMarginalization(Estimator):
     """
 
     unbiased = True
+    marginalizes = True
 
     def __init__(self, *, alpha: float = 2.0, learned: bool = False) -> None:
         super().__init__()
@@ -58,6 +59,7 @@ class SparseMarginalization(Estimator):
         self.fixed = float(alpha)
         odds = math.log((alpha - low) / (high - alpha)) if learned else 0.0
         self.log_odds = nn.Parameter(torch.tensor(odds, dtype=torch.float64)) if learned else None
+        self.regulariser = self.tsallis
 
     @property
     def alpha(self) -> float | Tensor:
@@ -66,6 +68,10 @@ class SparseMarginalization(Estimator):
             return self.fixed
         low, high = LEARNED_RANGE
         return low + (high - low) * torch.sigmoid(self.log_odds)
+
+    def tsallis(self, probabilities: Tensor) -> Tensor:
+        """Tsallis' entropy with this alpha, differentiable in it."""
+        return tsallis_entropy(probabilities, self.alpha).to(probabilities.dtype)
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return alpha_entmax(Categorical(scores).scores, self.alpha)

@@ -128,6 +128,7 @@ class SparseMAP(Estimator):
     """
 
     unbiased = True
+    marginalizes = True
     space: type[Space] = BitVector
 
     def __init__(self, *, budget: int | None = None) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from estimators.base import Estimate, Estimator, OptionError, Proposal, space_of
 from estimators.draws import Draws
-from estimators.mappings import alpha_entmax, support_entropy
+from estimators.mappings import alpha_entmax, gini_entropy, support_entropy
 from estimators.spaces import Space, SpaceName
 
 
@@ -39,6 +39,8 @@ class TopKSparsemax(Estimator):
     """
 
     unbiased = True
+    marginalizes = True
+    regulariser = staticmethod(gini_entropy)
 
     def __init__(self, *, space: SpaceName = "categorical", k: int = 10) -> None:
         super().__init__()

@@ -66,7 +66,7 @@ class VIMCO(Estimator):
             raise OptionError("weights", f"must be likelihood or importance, got {weights!r}")
         self.space = space_of(space)
         self.samples = samples
-        self.importance = weights == "importance"
+        self.importance = self.holds_entropy = weights == "importance"
         self.objective = self.bound
 
     def bound(self, probabilities: Tensor, losses: Tensor) -> Tensor:

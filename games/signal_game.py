@@ -87,6 +87,7 @@ class SignalGame(nn.Module):
     section: ClassVar[str] = "game"
     space: ClassVar[type[Space]] = Categorical
     datasets: ClassVar[Mapping[str, Callable[..., FeatureSet]]] = DATASETS
+    headline: ClassVar[str] = "success_rate"
     features: Tensor
 
     def __init__(
@@ -146,6 +147,10 @@ class SignalGame(nn.Module):
                 "zero_one is the reward of a game that is played: it needs an estimator that samples messages and whose "
                 "objective is the expected loss, such as score_function",
             )
+
+    def pictures(self, estimator: Estimator) -> dict[str, Tensor]:
+        """None: a game's images are features."""
+        return {}
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Games:
         """A batch of training games."""

@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from latent import data_cli
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -24,6 +26,7 @@ app = typer.Typer(
     help="Experiments on discrete latent variables and emergent communication.\n\n"
     "Start with `latent run configs/signal_game/sparsemax.yaml`.",
 )
+app.add_typer(data_cli.app, name="data")
 errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 output = Console(highlight=False, emoji=False)
 
@@ -34,12 +37,25 @@ INTERRUPTED = 130
 SUMMARY = {
     "test/success_rate": ("test success, most likely message", "{:.2%}"),
     "test/expected_success_rate": ("test success, expected", "{:.2%}"),
+    "test/accuracy": ("test accuracy, most likely label", "{:.2%}"),
+    "test/expected_accuracy": ("test accuracy, expected", "{:.2%}"),
+    "test/elbo": ("test ELBO (nats)", "{:.2f}"),
+    "test/distortion": ("distortion, expected (nats)", "{:.2f}"),
+    "test/argmax_distortion": ("distortion, most likely state (nats)", "{:.2f}"),
+    "test/rate": ("rate (nats)", "{:.2f}"),
+    "test/log_likelihood": ("log-likelihood (nats)", "{:.2f}"),
+    "test/bits_per_dim": ("bits per dimension", "{:.3f}"),
     "test/decoder_calls": ("decoder calls per example, at the end", "{:.2f}"),
     "total_decoder_calls": ("decoder calls in training", "{:,}"),
     "test/messages_in_use": ("messages in use", "{}"),
-    "test/entropy": ("entropy of the messages (nats)", "{:.3f}"),
+    "test/entropy": ("entropy of q (nats)", "{:.3f}"),
     "step": ("steps", "{:,}"),
     "time/seconds": ("training time (s)", "{:.1f}"),
+}
+HEADLINES = {
+    "success_rate": ("success", "{:.1%}"),
+    "accuracy": ("accuracy", "{:.1%}"),
+    "elbo": ("ELBO", "{:.1f}"),
 }
 
 
@@ -52,18 +68,20 @@ class _Progress:
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             TextColumn("{task.completed:>6,}/{task.total:,}"),
-            TextColumn("success {task.fields[success]}  calls {task.fields[calls]}  {task.fields[speed]} steps/s"),
+            TextColumn("{task.fields[headline]}  calls {task.fields[calls]}  {task.fields[speed]} steps/s"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
             refresh_per_second=4,
         )
-        self.task = self.bar.add_task("training", start=False, success="  –  ", calls="  –  ", speed="  –", visible=False)
+        self.task = self.bar.add_task("training", start=False, headline="", calls="  –  ", speed="  –", visible=False)
+        self.metric = ""
         self.drawn = 0.0
         self.begun: float | None = None
         self.first = 0
 
-    def start(self, directory: Path, step: int, steps: int) -> None:
+    def start(self, directory: Path, step: int, steps: int, headline: str) -> None:
+        self.metric = headline
         goes_on = f" (going on after step {step:,})" if step else ""
         self.console.print(f"run directory: {escape(str(directory))}{goes_on}")
         self.bar.update(self.task, total=steps, completed=step, visible=True)
@@ -79,12 +97,22 @@ class _Progress:
             self.bar.update(self.task, completed=step, speed=f"{(step - self.first) / (now - self.begun):.0f}")
 
     def row(self, row: dict[str, Any]) -> None:
-        success, calls = row.get("train/success_rate"), row.get("train/decoder_calls", float("nan"))
-        shown = "  –  " if success is None else f"{success:.1%}"
-        self.bar.update(self.task, completed=row["step"], success=shown, calls=f"{calls:.2f}")
-        validation = row.get("val/success_rate")
-        if self.bar.disable and validation is not None:
-            self.console.print(f"step {row['step']:,}: train {shown}, validation {validation:.1%}, calls {calls:.2f}")
+        label, form = HEADLINES.get(self.metric, (self.metric, "{:.4g}"))
+        shown = {split: form.format(row[key]) for split in ("train", "val") if (key := f"{split}/{self.metric}") in row}
+        calls = f"{row['train/decoder_calls']:.2f}"
+        self.bar.update(
+            self.task,
+            completed=row["step"],
+            description="training",
+            headline=f"{label} {shown.get('train', '–')}",
+            calls=calls,
+        )
+        if self.bar.disable and "val" in shown:
+            train = f"{label} in training {shown['train']}, " if "train" in shown else f"{label} "
+            self.console.print(f"step {row['step']:,}: {train}validation {shown['val']}, calls {calls}")
+
+    def evaluating(self, split: str) -> None:
+        self.bar.update(self.task, description=f"evaluating on {split}")
 
     def stop(self) -> None:
         self.bar.stop()

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from estimators import ESTIMATORS, Estimator, OptionError, expected_loss
+from estimators import ESTIMATORS, SPACES, Estimator, OptionError, expected_loss
 from estimators.catalogue import CATALOGUE, Entry, label, verdict
 from estimators.certify import Certificate, certify
 from estimators.problems import FAMILY
@@ -113,7 +113,7 @@ def entries(words: Sequence[str]) -> list[Entry]:
         OptionError: if there is no such estimator.
     """
     available = parts.estimators()
-    others: list[Entry] = [(name, {}) for name in available if name not in ESTIMATORS]
+    others: list[Entry] = [(name, {}) for name in available if name not in ESTIMATORS and name not in parts.CONTINUOUS]
     catalogued = [*CATALOGUE, *others]
     chosen: list[tuple[str, list[str]]] = []
     for word in words:
@@ -130,7 +130,7 @@ def entries(words: Sequence[str]) -> list[Entry]:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise OptionError("estimator", f"there is no {name!r}{hint}; estimators: {', '.join(available)}")
         given = [(name, with_overrides(Source(), options).data)] if options else []
-        found += given or [entry for entry in catalogued if entry[0] == name]
+        found += given or [entry for entry in catalogued if entry[0] == name] or [(name, {})]
     return found if chosen else catalogued
 
 
@@ -161,6 +161,8 @@ def build(name: str, options: dict[str, Any]) -> Estimator:
         raise OptionError("estimator", f"{name} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(estimator, Estimator):
         raise OptionError("estimator", f"{name} makes a {type(estimator).__name__}, not an Estimator")
+    if estimator.space not in SPACES.values():
+        raise OptionError("estimator", f"{name} is for a {estimator.space.name} latent; certificates are for discrete ones")
     return estimator
 
 

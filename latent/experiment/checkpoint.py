@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from latent.experiment.files import write_atomically
 from latent.experiment.run_directory import RunError
+from latent.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(path: Path, identity: str, state: dict[str, Any]) -> None:

@@ -29,6 +29,13 @@ class Training(BaseModel):
     estimator_learning_rate: float | None = Field(
         None, gt=0, description="Learning rate of the estimator's own parameters; without it, learning_rate."
     )
+    weight_decay: float = Field(0.0, ge=0, description="Weight of the L2 penalty on the task's parameters, in Adam's gradient.")
+    warm_start_steps: int = Field(
+        0, ge=0, description="The first of the steps, in which a task that has a warm start (ssvae) trains on that alone."
+    )
+    warm_start_learning_rate: float | None = Field(
+        None, gt=0, description="Learning rate of the warm start; without it, learning_rate."
+    )
     log_every: int = Field(100, ge=1, description="Steps between two rows of metrics, averages of the steps since the last.")
     evaluate_every: int = Field(1000, ge=1, description="Steps between two evaluations on the validation split.")
     checkpoint_every: int = Field(1000, ge=1, description="Steps between two checkpoints; a kill loses at most as many.")

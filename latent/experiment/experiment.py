@@ -27,8 +27,11 @@ class Objective(nn.Module):
         self.task = task
         self.estimator = estimator
 
-    def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        objective: tuple[Tensor, dict[str, Tensor]] = self.task(batch, self.estimator, generator)
+    def forward(self, batch: Any, generator: torch.Generator, warm: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        objective: tuple[Tensor, dict[str, Tensor]]
+        objective = (
+            self.task.warm_start(batch, self.estimator, generator) if warm else self.task(batch, self.estimator, generator)
+        )
         return objective
 
 
@@ -73,6 +76,8 @@ def prepare(configuration: Configuration, out: Path) -> Experiment:
             raise ConfigurationError.at(mark, f"{block} cannot be built as configured: {reason[:200]}") from error
 
     task_part: Any = parts.tasks()[data["task"]]
+    if data["train"]["warm_start_steps"] and not hasattr(task_part, "warm_start"):
+        raise configuration.error("train", OptionError("warm_start_steps", f"{data['task']} has no warm start; it must be 0"))
     content = build("data", task_part.datasets[data["data"]["name"]])
     torch.manual_seed(derived_seed("parameters", data["seed"]))
     task = build(task_part.section, task_part, content)

@@ -17,32 +17,32 @@ class RunningMeans:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.names: list[str] = []
-        self.steps = 0
-        self.total = torch.zeros(0, dtype=torch.float64, device=device)
+        self.sums: dict[tuple[str, ...], tuple[int, Tensor]] = {}
+        """Steps, and sums over them, of each set of metrics that came together: those of a warm start are others."""
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Add one step's metrics, ``[B]`` each."""
-        if not self.steps:
-            self.names = list(metrics)
-            self.total = torch.zeros(len(metrics), dtype=torch.float64, device=self.device)
-        self.total += torch.stack([metrics[name].double() for name in self.names]).mean(1)
-        self.steps += 1
+        names = tuple(metrics)
+        steps, total = self.sums.get(names, (0, torch.zeros((), dtype=torch.float64, device=self.device)))
+        self.sums[names] = steps + 1, total + torch.stack([metrics[name].double() for name in names]).mean(1)
 
     def pop(self) -> dict[str, float]:
-        """The means; counting starts anew."""
-        means = dict(zip(self.names, (self.total / max(self.steps, 1)).tolist(), strict=True))
-        self.steps = 0
-        return means
+        """The means; counting starts anew. A metric's mean is over the steps that had it."""
+        found: dict[str, tuple[int, float]] = {}
+        for names, (steps, total) in self.sums.items():
+            for name, value in zip(names, total.tolist(), strict=True):
+                before = found.get(name, (0, 0.0))
+                found[name] = before[0] + steps, before[1] + value
+        self.sums = {}
+        return {name: value / steps for name, (steps, value) in found.items()}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> list[dict[str, Any]]:
         """What :meth:`restore` goes back to."""
-        return {"names": self.names, "steps": self.steps, "total": self.total}
+        return [{"names": list(names), "steps": steps, "total": total} for names, (steps, total) in self.sums.items()]
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: list[dict[str, Any]]) -> None:
         """Go back to what :meth:`state` returned."""
-        self.names, self.steps = state["names"], state["steps"]
-        self.total = state["total"].to(self.device)
+        self.sums = {tuple(each["names"]): (each["steps"], each["total"].to(self.device)) for each in state}
 
 
 def gradient_norm(module: nn.Module) -> Tensor:

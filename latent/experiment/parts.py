@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 
 from estimators import ESTIMATORS, Estimator, Space
 from games import SignalGame
+from latent.models import VAE, BitVectorVAE, Reparameterization, SemiSupervisedVAE
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -36,6 +37,8 @@ class Task(Protocol):
     """The kind of latent that its scores are of."""
     fingerprint: str
     """Hash of the data set's content."""
+    headline: str
+    """The metric that progress is shown by."""
 
     def check_estimator(self, estimator: Estimator) -> None:
         """Raise OptionError if the estimator cannot train this task."""
@@ -46,11 +49,20 @@ class Task(Protocol):
     def evaluate(self, split: str, estimator: Estimator) -> dict[str, float]:
         """Metrics of ``val`` or ``test``."""
 
+    def pictures(self, estimator: Estimator) -> dict[str, Tensor]:
+        """Pictures to look at, by name: ``[H, W]`` uint8 each; none, where there is nothing to see."""
+
     def __call__(self, batch: Any, estimator: Estimator, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective, and metrics of each example, ``decoder_calls`` among them."""
+        """The objective, and metrics of each example, ``decoder_calls`` among them.
+
+        A task that can be started warm has a method ``warm_start(batch, estimator, generator)`` that returns the same.
+        """
 
 
 Part = Callable[..., Any]
+
+CONTINUOUS: dict[str, Part] = {"reparameterization": Reparameterization}
+"""Estimators of latents that are not discrete, which no certificate enumerates."""
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +87,19 @@ def _with_entry_points(built_in: Mapping[str, Part], group: str) -> dict[str, Pa
 @cache
 def estimators() -> dict[str, Part]:
     """Estimators by name."""
-    return _with_entry_points(ESTIMATORS, "discrete_latent.estimators")
+    return _with_entry_points({**ESTIMATORS, **CONTINUOUS}, "discrete_latent.estimators")
 
 
 @cache
 def tasks() -> dict[str, Part]:
     """Tasks by name."""
-    return _with_entry_points({"signal_game": SignalGame}, "discrete_latent.tasks")
+    built_in = {
+        "signal_game": SignalGame,
+        "vae": VAE,
+        "bit_vector_vae": BitVectorVAE,
+        "ssvae": SemiSupervisedVAE,
+    }
+    return _with_entry_points(built_in, "discrete_latent.tasks")
 
 
 def describe(part: Part) -> str:

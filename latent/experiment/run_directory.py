@@ -13,8 +13,10 @@ from typing import Any
 
 import filelock
 import yaml
+from PIL import Image
+from torch import Tensor
 
-from latent.experiment.files import write_json, write_text
+from latent.files import write_atomically, write_json, write_text
 
 
 class RunError(Exception):
@@ -34,6 +36,7 @@ class RunDirectory:
         self.done = path / "done.json"
         self.error = path / "error.txt"
         self.environments = path / "env.json"
+        self.pictures = path / "pictures"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -91,6 +94,15 @@ class RunDirectory:
         """Forget what an earlier run left here."""
         for file in (self.done, self.checkpoint, self.metrics, self.error, self.environments):
             file.unlink(missing_ok=True)
+        for picture in self.pictures.glob("*.png"):
+            picture.unlink()
+
+    def picture(self, name: str, step: int, pixels: Tensor) -> Path:
+        """Write a picture ``[H, W]`` uint8 as ``pictures/<name>-<step>.png``."""
+        self.pictures.mkdir(exist_ok=True)
+        path = self.pictures / f"{name}-{step:07d}.png"
+        write_atomically(path, lambda stream: Image.fromarray(pixels.numpy()).save(stream, "PNG"))
+        return path
 
     def rewind(self, size: int) -> list[dict[str, Any]]:
         """Cut ``metrics.jsonl`` to ``size`` bytes, those a checkpoint vouches for, and return its rows.

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 from latent.experiment import checkpoint
 from latent.experiment.experiment import Experiment
-from latent.experiment.files import write_text
 from latent.experiment.metrics import MetricsLog, gradient_norms
 from latent.experiment.run_directory import RunDirectory, RunError
 from latent.experiment.tracking import WandbSink
 from latent.experiment.training import Diverged, Training
+from latent.files import write_text
 
 ADVICE = "A lower train.learning_rate may help"
 
@@ -30,11 +30,14 @@ class Interrupted(Exception):
 class Reporter(Protocol):
     """Who is told how a run goes on."""
 
-    def start(self, directory: Path, step: int, steps: int) -> None:
-        """Training starts, or goes on, after ``step`` of ``steps``."""
+    def start(self, directory: Path, step: int, steps: int, headline: str) -> None:
+        """Training starts, or goes on, after ``step`` of ``steps``; ``headline`` is the metric to show."""
 
     def advance(self, step: int) -> None:
         """A step is done."""
+
+    def evaluating(self, split: str) -> None:
+        """An evaluation starts, which can take long."""
 
     def row(self, row: dict[str, Any]) -> None:
         """A row of metrics has been written; of those, with the means that training has."""
@@ -85,12 +88,13 @@ class _Run:
         self.settings = experiment.configuration["train"]
         self.training = Training(experiment)
         self.begun = time.monotonic()
+        self.pictures: dict[str, Path] = {}
 
     def to_its_end(self) -> dict[str, Any]:
         rows = self._restore()
         configuration, steps = self.experiment.configuration, self.settings["steps"]
         self.directory.begin(configuration)
-        self.reporter.start(self.directory.path, self.training.step, steps)
+        self.reporter.start(self.directory.path, self.training.step, steps, self.training.task.headline)
         sink = WandbSink(configuration, self.directory.path, self.experiment.identity, rows)
         summary: dict[str, Any] = {}
         try:
@@ -100,6 +104,7 @@ class _Run:
                     if row:
                         rows.append(row)
                         sink.log(row)
+                        sink.show(self.pictures, row["step"])
                         if "train/decoder_calls" in row:  # a row of a probe alone has no progress to show
                             self.reporter.row(row)
                     if stop.is_set() and self.training.step < steps:
@@ -131,6 +136,7 @@ class _Run:
         self.reporter.advance(step)
         row = self._metrics(due["evaluate"], last) if due["log"] or due["evaluate"] else {}
         row |= self._probe()
+        self.pictures = self._draw_pictures() if due["evaluate"] else {}
         if row:
             row = {"step": step, "total_decoder_calls": int(self.training.total_decoder_calls), **row}
             row["time/seconds"] = self._seconds()
@@ -144,11 +150,17 @@ class _Run:
         row: dict[str, Any] = {f"train/{name}": value for name, value in self.training.means.pop().items()}
         row |= gradient_norms(self.training.task)
         try:
-            row |= self.training.evaluate("val") if evaluate else {}
-            row |= self.training.evaluate("test") if last else {}
+            for split in ("val", "test"):
+                if last or (evaluate and split == "val"):
+                    self.reporter.evaluating(split)
+                    row |= self.training.evaluate(split)
         except Diverged as error:
             raise RunError(f"{error}. {ADVICE}") from error
         return row
+
+    def _draw_pictures(self) -> dict[str, Path]:
+        pictures = self.training.pictures().items()
+        return {name: self.directory.picture(name, self.training.step, pixels) for name, pixels in pictures}
 
     def _probe(self) -> dict[str, float]:
         """Metrics of a probe, where one is due. It leaves the means of the steps alone: they do not depend on it."""

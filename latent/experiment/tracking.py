@@ -106,6 +106,17 @@ class WandbSink:
         except Exception as error:
             self._fail(error)
 
+    def show(self, pictures: dict[str, Path], step: int) -> None:
+        """Send pictures, by name, from their files."""
+        if self.run is None or not pictures or step < self.first_step:
+            return
+        try:
+            import wandb
+
+            self.run.log({f"pictures/{name}": wandb.Image(str(path)) for name, path in pictures.items()}, step=step)
+        except Exception as error:
+            self._fail(error)
+
     def close(self, summary: dict[str, Any], exit_code: int) -> None:
         """Write the summary as flat numbers, which a ``define_metric`` summary would not be, and end the run."""
         if self.run is None:

@@ -43,12 +43,15 @@ class Training:
         self.objective = experiment.objective
         self.task, self.estimator = self.objective.task, self.objective.estimator
         self._materialise()
-        own_rate = settings["estimator_learning_rate"] or settings["learning_rate"]
+        rate = settings["learning_rate"]
+        self.rates = [rate, settings["estimator_learning_rate"] or rate]
+        self.warm_start_steps = settings["warm_start_steps"]
+        self.warm_rates = [settings["warm_start_learning_rate"] or rate, self.rates[1]]
         groups = [
-            {"params": list(self.task.parameters())},
-            {"params": list(self.estimator.parameters()), "lr": own_rate},
+            {"params": list(self.task.parameters()), "weight_decay": settings["weight_decay"]},
+            {"params": list(self.estimator.parameters())},
         ]
-        self.optimizer = torch.optim.Adam(groups, lr=settings["learning_rate"], fused=True)
+        self.optimizer = torch.optim.Adam(groups, lr=rate, fused=True)
         self.module, self.wrapped_optimizer = self.fabric.setup(self.objective, self.optimizer)
         device = self.fabric.device
         self.generators = {
@@ -75,9 +78,12 @@ class Training:
         """
         before = self._volatile_state()
         self.module.train()
+        warm = self.step < self.warm_start_steps
+        for group, rate in zip(self.optimizer.param_groups, self.warm_rates if warm else self.rates, strict=True):
+            group["lr"] = rate
         try:
             batch = self.task.draw(self.batch_size, self.generators["batches"])
-            objective, metrics = self.module(batch, self.generators["estimator"])
+            objective, metrics = self.module(batch, self.generators["estimator"], warm)
             if not torch.isfinite(objective):
                 raise FloatingPointError(f"the objective is {float(objective.detach())}")
             self.wrapped_optimizer.zero_grad(set_to_none=True)
@@ -109,6 +115,12 @@ class Training:
         except FloatingPointError as error:
             raise Diverged(f"the evaluation on {split} after step {self.step} failed: {error}") from error
         return {f"{split}/{name}": value for name, value in metrics.items()}
+
+    def pictures(self) -> dict[str, torch.Tensor]:
+        """The task's pictures, ``[H, W]`` uint8 each."""
+        self.module.eval()
+        with self.fabric.autocast():
+            return self.task.pictures(self.estimator)
 
     def probe(self, examples: int, draws: int) -> dict[str, float]:
         """Quality of the estimator's gradient on ``examples`` fresh ones, from ``draws`` estimates, named ``probe/...``.

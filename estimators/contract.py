@@ -10,6 +10,7 @@ from torch import Tensor
 from estimators.base import Estimator
 from estimators.draws import RandomDraws, derived_seed
 from estimators.problems import Problem
+from estimators.spaces import Categorical
 
 
 def contract_faults(estimator: Estimator, problem: Problem, coupling: bool) -> tuple[str, ...]:
@@ -29,6 +30,9 @@ def contract_faults(estimator: Estimator, problem: Problem, coupling: bool) -> t
         "the entropy, or its gradient, is not that of its probabilities, which must be differentiable": run.entropy_is_right,
         "the auxiliary loss reaches the encoder or the decoder": run.auxiliary_is_separate,
         "value, weights and metrics must be detached": run.reports_are_detached,
+        "marginalizes, but its pairs are not the support of q, weighted by q": run.support_is_whole,
+        "relaxes and what the relaxation says of its latents disagree": run.relaxation_is_told,
+        "q does not maximise p . s + H(p) for its regulariser H": run.regulariser_fits,
     }
     if coupling and run.shapes_are_right:
         others = [Contract(estimator, problem, rows, change) for change in ("losses", "scores")]
@@ -78,6 +82,41 @@ class Contract:
         (slope,) = torch.autograd.grad(found.sum(), self.scores, retain_graph=True)
         (exact,) = torch.autograd.grad(expected.sum(), self.scores)
         return torch.allclose(slope, exact, rtol=1e-8, atol=1e-10)
+
+    @property
+    def support_is_whole(self) -> bool:
+        """Each state with any mass once, with its mass, where that is declared."""
+        if not self.estimator.marginalizes:
+            return True
+        latents, space = self.proposal.latents, self.estimator.space(self.scores.detach())
+        vectors = latents.pad(latents.value)
+        states = vectors.argmax(2) if isinstance(space, Categorical) else vectors
+        once = space.scatter(states, latents.pad(torch.ones_like(latents.row)))
+        weights = space.scatter(states, latents.pad(self.estimate.weights))
+        return torch.equal(once, (self.q > 0).long()) and torch.allclose(weights, self.q.detach(), rtol=1e-9, atol=1e-12)
+
+    @property
+    def relaxation_is_told(self) -> bool:
+        """With every relaxed latent, and with no other, comes the relaxation that made it."""
+        latents = self.proposal.latents
+        if not self.estimator.relaxes or latents.relaxation is None:
+            return self.estimator.relaxes == (latents.relaxation is not None)
+        logits = latents.relaxation.logits
+        made = logits.softmax(-1) if self.estimator.space is Categorical else logits.sigmoid()
+        return torch.allclose(made, latents.value)
+
+    @property
+    def regulariser_fits(self) -> bool:
+        """Against other distributions with the support of q."""
+        if self.estimator.space is not Categorical:
+            return True
+        q, regulariser = self.q.detach(), self.estimator.regulariser
+        scores = torch.where(q > 0, self.scores.detach(), 0)
+        uniform = (q > 0).to(q.dtype) / (q > 0).sum(1, keepdim=True)
+        tempered = q**1.1 / (q**1.1).sum(1, keepdim=True)
+        best = (q * scores).sum(1) + regulariser(q)
+        others = [q + step * (other - q) for other in (uniform, tempered) for step in (0.1, 1.0)]
+        return all(bool(((p * scores).sum(1) + regulariser(p) <= best + 1e-12).all()) for p in others)
 
     @property
     def reports_are_detached(self) -> bool:

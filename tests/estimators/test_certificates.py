@@ -12,6 +12,8 @@ from estimators import Categorical, gumbel, pinned_biases
 from estimators.baselines import InputDependent
 from estimators.catalogue import CATALOGUE, label, verdict
 from estimators.certify import Certificate, _in_some_state, certify
+from estimators.contract import contract_faults
+from estimators.mappings import gini_entropy, shannon_entropy
 from estimators.problems import FAMILY, Problem
 from estimators.quality import Quality
 from tests.estimators.quadrature import relative_biases
@@ -357,6 +359,24 @@ def test_breaches_of_the_contract_fail_the_certificate(monkeypatch, breach):
     monkeypatch.setattr(owner, "combine", with_estimate(change)(owner))
     text, passed = verdict(name, {}, certificates(name, {}, [Problem("neural", "flat")]))
     assert not passed, text
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "value", "words"),
+    [
+        ("score_function", "marginalizes", True, "marginalizes, but"),
+        ("bounded_sparse", "marginalizes", True, "marginalizes, but"),
+        ("straight_through", "relaxes", True, "relaxes and"),
+        ("dense", "regulariser", staticmethod(gini_entropy), "regulariser"),
+        ("bounded_sparse", "regulariser", staticmethod(shannon_entropy), "regulariser"),
+    ],
+)
+def test_what_an_estimator_says_of_itself_is_checked(monkeypatch, name, attribute, value, words):
+    estimator = estimators.build(name, **({"budget": 2} if name == "bounded_sparse" else {}))
+    assert contract_faults(estimator, Problem("neural", "flat"), True) == ()
+    object.__setattr__(estimator, attribute, value.__func__ if isinstance(value, staticmethod) else value)
+    (fault,) = contract_faults(estimator, Problem("neural", "flat"), True)
+    assert words in fault
 
 
 def test_a_biased_estimator_that_is_not_finite_fails(monkeypatch):

@@ -6,7 +6,7 @@ import torch
 
 import estimators
 from estimators import RandomDraws, SparseMAP
-from estimators.mappings import alpha_entmax
+from estimators.mappings import alpha_entmax, fenchel_young_loss, tsallis_entropy
 from tests.estimators import oracles
 
 F64 = torch.float64
@@ -177,3 +177,62 @@ def test_a_budget_holds_however_large_the_scores(dtype, scale):
         assert int(proposal.latents.value.sum(1).max()) <= budget
         total = proposal.latents.sum(proposal.weights)
         torch.testing.assert_close(total, torch.ones(200, dtype=dtype), rtol=0, atol=1e-6)
+
+
+FENCHEL_YOUNG = {
+    "dense": {},
+    "sparsemax": {},
+    "entmax": {"alpha": 1.3},
+    "top_k_sparsemax": {"k": 2},
+    "bounded_sparse": {"budget": 2},
+}
+
+
+@pytest.mark.parametrize("name", FENCHEL_YOUNG)
+def test_the_gradient_of_the_fenchel_young_loss_is_q_less_the_label(name):
+    estimator = estimators.build(name, **FENCHEL_YOUNG[name])
+    target = torch.tensor([2, 3, 0])
+
+    def loss(scores):
+        return fenchel_young_loss(scores, estimator.probabilities(scores), target, estimator.regulariser)
+
+    scores = SCORES.clone().requires_grad_()
+    assert (loss(scores) > 0).all()
+    (slope,) = torch.autograd.grad(loss(scores).sum(), scores)
+    assert torch.allclose(slope, estimator.probabilities(scores) - torch.eye(4, dtype=F64)[target])
+    assert torch.autograd.gradcheck(loss, scores)  # of the value itself, not of what it was made to look like
+    certain = 50 * torch.eye(4, dtype=F64)[target]
+    assert torch.allclose(loss(certain), torch.zeros(3, dtype=F64), atol=1e-12)
+
+
+def test_fenchel_young_losses_are_the_known_ones():
+    """Cross-entropy for softmax; for sparsemax, half the squared distances that Martins and Astudillo (2016) have."""
+    target = torch.tensor([2, 3, 0])
+    dense, sparse = estimators.build("dense"), estimators.build("sparsemax")
+    found = fenchel_young_loss(SCORES, dense.probabilities(SCORES), target, dense.regulariser)
+    assert torch.allclose(found, torch.nn.functional.cross_entropy(SCORES, target, reduction="none"))
+    q = sparse.probabilities(SCORES)
+    found = fenchel_young_loss(SCORES, q, target, sparse.regulariser)
+    onehot = torch.eye(4, dtype=F64)[target]
+    wanted = ((onehot - SCORES).square().sum(1) - (q - SCORES).square().sum(1)) / 2
+    assert torch.allclose(found, wanted)
+
+
+def test_the_fenchel_young_loss_knows_a_learned_alpha_and_masked_states():
+    estimator = estimators.build("entmax", alpha=1.5, learned=True)
+    target = torch.tensor([2, 3, 0])
+
+    def loss(log_odds):
+        alpha = 1.01 + 0.99 * torch.sigmoid(log_odds)
+        return fenchel_young_loss(SCORES, alpha_entmax(SCORES, alpha), target, lambda q: tsallis_entropy(q, alpha)).sum()
+
+    found = fenchel_young_loss(SCORES, estimator.probabilities(SCORES), target, estimator.regulariser).sum()
+    (slope,) = torch.autograd.grad(found, estimator.log_odds)
+    step = 1e-5
+    center = estimator.log_odds.detach()
+    assert float(slope) == pytest.approx(float(loss(center + step) - loss(center - step)) / (2 * step), rel=1e-6)
+    masked = torch.cat([SCORES, torch.full((3, 1), -torch.inf, dtype=F64)], 1)
+    for name in ("dense", "sparsemax"):
+        each = estimators.build(name)
+        plain = fenchel_young_loss(SCORES, each.probabilities(SCORES), target, each.regulariser)
+        assert torch.allclose(fenchel_young_loss(masked, each.probabilities(masked), target, each.regulariser), plain)

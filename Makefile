@@ -28,6 +28,7 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/step_memory.py
 	$(BIN)/python benchmarks/estimator_time.py
+	$(BIN)/python benchmarks/model_steps.py
 
 hooks: $(VENV)/.installed
 	$(BIN)/pre-commit install

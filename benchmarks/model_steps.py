@@ -9,8 +9,9 @@ left side decodes for an image, as the step itself counted them.
 
 - Semi-supervised auto-encoder, 64 labelled and 64 unlabelled images: each estimator against the score function, sparsemax with
   two labels in the support of three images in ten and one in that of the others. Dense also against a hand-written step.
-- Bit-vector auto-encoder, 32 bits, batches of 64, 256 levels: marginalisation against as many steps of the score function as it
-  decodes pairs. The score function also against a hand-written step that holds all logits, which the framework never does.
+- Bit-vector auto-encoder, 32 bits, batches of 64, 256 levels: top-k sparsemax with k = 10 and SparseMAP against as many steps
+  of the score function as they decode pairs. The score function also against a hand-written step that holds all logits, which
+  the framework never does.
 - Memory, 128 bits: peak resident memory of ten steps, less the resident memory before the first, in a process of its own.
 
 A support is chosen: the scores are replaced by ones that have it, while the gradient passes to the network that made them. A
@@ -45,9 +46,11 @@ from latent.experiment.run_directory import RunDirectory
 from latent.experiment.training import Training
 
 CONFIGURATIONS = Path(__file__).parents[1] / "configs"
-BATCH, LABELLED, LABELS, IMAGES, SIDE, BITS, MANY_BITS = 64, 5000, 10, 10_000, 28, 32, 128
+BATCH, LABELLED, LABELS, IMAGES, SIDE, BITS, MANY_BITS = 64, 5000, 10, 6000, 28, 32, 128
 OVERRIDES = ["train.learning_rate=1e-12", "train.warm_start_steps=0"]
-SCORE_FUNCTION = ["estimator.name=score_function", "estimator.baseline=moving_average"]
+SCORE_FUNCTION = ("estimator.name=score_function", "estimator.baseline=moving_average")
+TOP_K = ("estimator.name=top_k_sparsemax", "estimator.space=bit_vector", "estimator.k=10")
+SPARSE_MAP = ("estimator.name=sparse_map",)
 
 
 @cache
@@ -94,7 +97,8 @@ def framework(task: str, *overrides: str, scores: Tensor | None = None) -> Train
     if scores is not None:
         hold(model.classifier if task == "ssvae" else model.encoder, scores)
     objective = Objective(model, estimators.build(**data["estimator"]))
-    return Training(Experiment(data, objective, Fabric(accelerator="cpu", devices=1), task, RunDirectory(Path(task))))
+    nowhere = RunDirectory(Path(task))  # a step writes nothing
+    return Training(Experiment(data, objective, Fabric(accelerator="cpu", devices=1), task, nowhere))
 
 
 class Row(NamedTuple):
@@ -116,8 +120,8 @@ def compare(title: str, rows: list[Row], repeats: int) -> None:
         pairs = int(row.step.total_decoder_calls) / (row.step.step * BATCH)
         against = f"{pairs:.2f} x {row.against}" if row.each_pair else row.against
         right *= pairs if row.each_pair else 1
-        limit = "" if row.limit is None else str(row.limit)
-        table.add_row(row.label, f"{pairs:.2f}", against, f"{left:.1f}", f"{right:.1f}", f"{left / right:.2f}", limit)
+        cells = (f"{pairs:.2f}", against, f"{left:.1f}", f"{right:.1f}", f"{left / right:.2f}", str(row.limit or ""))
+        table.add_row(row.label, *cells)
     Console(width=120).print(table)
 
 
@@ -139,42 +143,38 @@ def semi_supervised(repeats: int) -> None:
 def bit_vectors(repeats: int) -> None:
     bits = partial(framework, "bit_vector_vae", f"model.bits={BITS}")
     score_function = bits(*SCORE_FUNCTION, "estimator.space=bit_vector")
-    top_k = ("estimator.name=top_k_sparsemax", "estimator.space=bit_vector", "estimator.k=10")
-    many = bits(*top_k, scores=torch.zeros(BATCH, BITS))
-    sparse_map = bits("estimator.name=sparse_map", scores=nested_scores(BITS, 4, 6))
+    every_state = bits(*TOP_K, scores=torch.zeros(BATCH, BITS))
+    sparse_map = bits(*SPARSE_MAP, scores=nested_scores(BITS, 4, 6))
     by_hand = models_by_hand.ScoreFunctionBits(images(), BATCH, BITS).step
     baseline = ("score function", score_function.train_step, 1.3, True)
     rows = [
-        Row("top-k sparsemax, all states", many, *baseline),
-        Row("top-k sparsemax, as initialised", bits(*top_k), *baseline),
+        Row("top-k sparsemax, all states", every_state, *baseline),
+        Row("top-k sparsemax, as initialised", bits(*TOP_K), *baseline),
         Row("SparseMAP", sparse_map, *baseline),
         Row("score function", score_function, "score function by hand", by_hand),
     ]
     compare("bit-vector auto-encoder, one thread", rows, repeats)
 
 
-CASES: dict[str, tuple[str, list[str], Callable[[], Tensor], float | None]] = {
-    "top-k": (
-        "top-k sparsemax, 10 states",
-        ["estimator.name=top_k_sparsemax", "estimator.space=bit_vector", "estimator.k=10"],
-        lambda: torch.zeros(BATCH, MANY_BITS),
-        1500,
-    ),
-    "sparse-map": (
-        "SparseMAP, all 129 states",
-        ["estimator.name=sparse_map"],
-        lambda: nested_scores(MANY_BITS, MANY_BITS + 1, MANY_BITS + 1),
-        None,
-    ),
+class Case(NamedTuple):
+    """A step whose memory is measured, with its limit in MB."""
+
+    label: str
+    overrides: tuple[str, ...]
+    scores: Tensor
+    limit: int | None = None
+
+
+CASES = {
+    "top-k": Case("top-k sparsemax, all states", TOP_K, torch.zeros(BATCH, MANY_BITS), 1500),
+    "sparse-map": Case("SparseMAP, all states", SPARSE_MAP, nested_scores(MANY_BITS, MANY_BITS + 1, MANY_BITS + 1)),
 }
-"""What memory is measured of: name, estimator, scores, and limit in MB."""
 
 
 def measure(case: str) -> tuple[float, float]:
     """Pairs of an image, and the peak above idle in MB, of this process."""
     torch.set_num_threads(1)
-    _, overrides, scores, _ = CASES[case]
-    training = framework("bit_vector_vae", f"model.bits={MANY_BITS}", *overrides, scores=scores())
+    training = framework("bit_vector_vae", f"model.bits={MANY_BITS}", *CASES[case].overrides, scores=CASES[case].scores)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: building the data set does not count
     idle = resident()
     for _ in range(10):
@@ -187,10 +187,10 @@ def measure(case: str) -> tuple[float, float]:
 def memory() -> None:
     title = f"peak memory of the bit-vector auto-encoder, {MANY_BITS} bits, batch {BATCH}"
     table = Table("step", "pairs", "MB above idle", "limit", title=title)
-    for case, (label, _, _, limit) in CASES.items():
-        command = [sys.executable, __file__, "--case", case]
-        pairs, megabytes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        table.add_row(label, f"{float(pairs):.2f}", f"{float(megabytes):.0f}", "" if limit is None else f"{limit:.0f}")
+    for name, case in CASES.items():
+        command = [sys.executable, __file__, "--case", name]
+        pairs, megabytes = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+        table.add_row(case.label, f"{pairs:.2f}", f"{megabytes:.0f}", str(case.limit or ""))
     Console(width=120).print(table)
 
 

@@ -6,6 +6,8 @@ framework to train one estimator, and nothing else. They draw their batches by t
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,7 +17,7 @@ from latent.datasets import ImageSet
 
 def mlp(*sizes: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -41,7 +43,7 @@ class ByHand(nn.Module):
         self.optimizer.zero_grad(set_to_none=True)
         objective.backward()
         self.optimizer.step()
-        return float(objective)
+        return float(objective.detach())
 
     def objective(self) -> Tensor:
         raise TypeError("use a subclass")

@@ -33,6 +33,14 @@ def test_the_example_of_every_family_trains(capsys):
         assert float(after) < 0.65 * float(before), line
 
 
+def test_the_example_of_a_model_trains(capsys):
+    names: dict = {}
+    exec(blocks("docs/models.md", "python")[0], names)
+    elbo, calls = map(float, re.search(r"(-[\d.]+) tensor\(([\d.]+)\)", capsys.readouterr().out).groups())
+    assert -30 < elbo < -20
+    assert 1 <= calls < 20
+
+
 def test_the_example_of_a_new_estimator_is_one():
     names: dict = {}
     exec(blocks("docs/adding_an_estimator.md", "python")[0], names)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from estimators import Estimator, OptionError, RandomDraws, derived_seed
+from estimators import Estimator, OptionError, RandomDraws, derived_seed, expected_loss
 from latent.datasets import DATASETS, ImageSet
 from latent.models.evidence import Evidence
 
@@ -69,7 +69,7 @@ class ImageTask(nn.Module, ABC):
         Raises:
             OptionError: naming its option.
         """
-        if estimator.objective != type(estimator).objective and not estimator.holds_entropy:
+        if estimator.objective is not expected_loss and not estimator.holds_entropy:
             raise OptionError("weights", "of a model of x, the bound must hold the entropy of q: weights: importance")
 
     def pick(self, rows: Tensor, generator: torch.Generator) -> Tensor:

@@ -95,6 +95,8 @@ class VAE(Autoencoder):
 
     def check_estimator(self, estimator: Estimator) -> None:
         super().check_estimator(estimator)
+        if self.beta != 1 and estimator.holds_entropy:
+            raise OptionError("beta", f"must be 1 for a bound that holds the entropy of q, got {self.beta}")
         if self.kl == "relaxed" and not estimator.relaxes:
             raise OptionError("kl", "relaxed is for estimators that decode relaxed latents: gumbel_softmax, binary_concrete")
 

@@ -521,6 +521,10 @@ def test_a_layer_reads_an_index_as_it_reads_its_one_hot_vector():
     latents = Latents.regular(torch.tensor([[3, 1], [0, 4]]), 5, F64)
     torch.testing.assert_close(layer(latents), latents.value @ layer.weight)
     assert latents.value.tolist() == torch.eye(5)[[3, 1, 0, 4]].tolist()
+    biased = LatentLinear(5, 4, bias=True).double()
+    torch.testing.assert_close(biased(latents), latents.value @ biased.weight + biased.bias)
+    vectors = Latents.regular_vectors(latents.pad(latents.value))
+    torch.testing.assert_close(biased(vectors), biased(latents))
 
 
 def test_ragged_pairs_pad_unpad_sum_and_gather():

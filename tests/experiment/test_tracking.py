@@ -62,6 +62,29 @@ def test_an_offline_run_read_back(tiny, tmp_path, latent_command):
     assert "total_decoder_calls" in json.dumps(records(file, "metric"))
 
 
+def test_pictures_are_sent_with_the_row_of_their_step(tmp_path, latent_command):
+    config = ROOT / "configs" / "ssvae" / "sparsemax.yaml"
+    sizes = ["train.steps=20", "train.warm_start_steps=5", "train.evaluate_every=10", "model.importance_samples=0"]
+    result = run(latent_command, config, tmp_path, *sizes)
+    assert result.returncode == 0, result.stderr
+    (file,) = offline_files(tmp_path)
+    history = [json.dumps(record) for record in records(file, "history")]
+    assert ["pictures/labels_and_styles" in row for row in history] == [True, True]
+    sent = {path.read_bytes() for path in file.parent.glob("files/media/images/pictures/*.png")}
+    kept = {path.read_bytes() for path in tmp_path.glob("results/*/runs/*/pictures/*.png")}
+    assert len(kept) == 4
+    assert len(sent) == 4
+
+
+def test_pictures_that_cannot_be_sent_do_not_hurt(tmp_path, caplog):
+    sink = WandbSink({"tracking": {"wandb": "disabled"}}, tmp_path, "a/b", [])
+    sink.run = MagicMock()
+    sink.show({"samples": tmp_path / "missing.png"}, 3)
+    assert "training goes on without it" in caplog.text
+    assert sink.run is None
+    sink.show({"samples": tmp_path / "missing.png"}, 4)
+
+
 def test_a_resumed_offline_run_holds_every_row(tiny, tmp_path, latent_command):
     stopped = run(latent_command, tiny, tmp_path, "game.test_games=31", "train.evaluate_every=40")
     assert stopped.returncode == 0

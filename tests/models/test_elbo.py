@@ -105,6 +105,8 @@ def test_the_multi_sample_bound_without_the_entropy_is_refused():
     with pytest.raises(OptionError, match="weights: importance"):
         model().check_estimator(estimators.build("vimco"))
     model().check_estimator(estimators.build("vimco", weights="importance"))
+    with pytest.raises(OptionError, match="beta: must be 1"):
+        model(beta=2.0).check_estimator(estimators.build("vimco", weights="importance"))
 
 
 def test_the_closed_form_divergence_of_a_gaussian_is_that_of_torch_and_of_sampling():

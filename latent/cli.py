@@ -292,7 +292,7 @@ def schema() -> None:
 def plot(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS...", help="Folders that hold finished runs, at any depth.", show_default=False),
+        typer.Argument(metavar="RESULTS", help="Folders that hold finished runs, at any depth.", show_default=False),
     ],
     x: Annotated[str, typer.Option("--x", metavar="NAME", help="The metric across.")] = "test/rate",
     y: Annotated[str, typer.Option("--y", metavar="NAME", help="The metric upwards.")] = "test/distortion",
@@ -318,14 +318,14 @@ def plot(
     - `latent plot results/signal_game --x total_decoder_calls --y test/success_rate --out calls.png`
     """
     from latent.experiment import figures
-    from latent.experiment.finished import ResultsError, read_runs
+    from latent.experiment.finished import ResultsError, points, read_runs
     from latent.experiment.run_directory import RunError
 
     out = out or Path(figures.default_name(x, y))
     try:
         figures.check_suffix(out)
         runs = read_runs(results)
-        rows = figures.points(runs, x, y)
+        rows = points(runs, x, y)
         figures.write(figures.scatter(rows, x, y), out)
     except (ResultsError, figures.FigureError) as error:
         _say_error(error)
@@ -334,56 +334,5 @@ def plot(
         _say_error(error)
         raise typer.Exit(FAILED_RUN) from None
     if len(rows) < len(runs):
-        names = x if x == y else f"both {x} and {y}"
-        errors.print(f"left out, for they lack {escape(names)}: {len(runs) - len(rows)} of {len(runs)} runs")
-    errors.print(f"{len(rows)} run{'s' * (len(rows) > 1)}: {escape(str(out))}")
-
-
-@app.command()
-def plot(
-    results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS...", help="Folders that hold finished runs, at any depth.", show_default=False)
-    ],
-    x: Annotated[str, typer.Option("--x", metavar="NAME", help="The metric across.")] = "test/rate",
-    y: Annotated[str, typer.Option("--y", metavar="NAME", help="The metric upwards.")] = "test/distortion",
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A .svg, .png, .pdf, .html or .json file.", show_default="rate_distortion.svg"),
-    ] = None,
-) -> None:
-    """Draw finished runs: one metric of their summaries against another, a mark for each run.
-
-    Without options, the distortion of VAEs against their rate, with lines of constant ELBO. Metrics are those that
-    `latent run --json` prints. Colour and shape tell the estimators apart, each named with the options in which the runs
-    differ. Where a configuration has several seeds, a larger mark is their mean, with bars of ± one standard deviation.
-
-    The suffix of FILE decides: an image, an HTML page that needs no network, or a Vega-Lite specification (.json) to restyle.
-    A file that is there is replaced. Needs `pip install 'discrete-latent[report]'`.
-    Exit codes: 0 written, 1 a run's file is damaged, 2 nothing to draw, or it cannot be drawn or written as asked for.
-
-    Examples:
-
-    - `latent plot results/vae`
-    - `latent plot results/vae results/bit_vector_vae --out vaes.html`
-    - `latent plot results/signal_game --x total_decoder_calls --y test/success_rate --out calls.png`
-    """
-    from latent.experiment import figures
-    from latent.experiment.finished import ResultsError, read_runs
-    from latent.experiment.run_directory import RunError
-
-    out = out or Path(figures.default_name(x, y))
-    try:
-        figures.check_suffix(out)
-        runs = read_runs(results)
-        rows = figures.points(runs, x, y)
-        figures.write(figures.scatter(rows, x, y), out)
-    except (ResultsError, figures.FigureError) as error:
-        _say_error(error)
-        raise typer.Exit(WRONG_CONFIGURATION) from None
-    except RunError as error:
-        _say_error(error)
-        raise typer.Exit(FAILED_RUN) from None
-    if len(rows) < len(runs):
-        names = x if x == y else f"both {x} and {y}"
-        errors.print(f"left out, for they lack {escape(names)}: {len(runs) - len(rows)} of {len(runs)} runs")
+        errors.print(f"left out: {len(runs) - len(rows)} of {len(runs)} runs, which lack {escape(f'{x} or {y}')}")
     errors.print(f"{len(rows)} run{'s' * (len(rows) > 1)}: {escape(str(out))}")

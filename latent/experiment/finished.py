@@ -1,8 +1,12 @@
-"""Finished runs, read back from disk: what figures, tables and reports are made of."""
+"""Finished runs, read back from disk, and their metrics in words: what figures, tables and reports are made of."""
 
 from __future__ import annotations
 
+import difflib
+import math
 import re
+import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -11,6 +15,28 @@ from estimators.catalogue import label
 from latent.experiment.run_directory import RunDirectory, RunError
 from latent.experiment.yaml_source import ConfigurationError
 from latent.experiment.yaml_source import read as read_yaml
+
+Row = dict[str, Any]
+
+WORDS = {
+    "rate": ("rate", "nats"),
+    "distortion": ("distortion", "nats"),
+    "argmax_distortion": ("distortion of the most likely state", "nats"),
+    "elbo": ("ELBO", "nats"),
+    "log_likelihood": ("log-likelihood", "nats"),
+    "entropy": ("entropy of q", "nats"),
+    "bits_per_dim": ("bits per dimension", ""),
+    "success_rate": ("success rate, most likely message", "%"),
+    "expected_success_rate": ("success rate, expected", "%"),
+    "accuracy": ("accuracy, most likely label", "%"),
+    "expected_accuracy": ("accuracy, expected", "%"),
+    "decoder_calls": ("decoder calls per example", ""),
+    "total_decoder_calls": ("decoder calls in training", ""),
+    "time/seconds": ("training time", "s"),
+    "step": ("steps", ""),
+}
+"""Metrics without their split, in words and with their units; ``%`` are fractions of one."""
+SPLITS = {"test": "", "val": "validation ", "train": "training "}
 
 
 class Run(TypedDict):
@@ -76,17 +102,97 @@ def estimator_labels(runs: Sequence[Run]) -> list[str]:
 
     An option that is null is left out: ``sparse_map`` beside ``sparse_map budget=16``.
     """
-    values: dict[tuple[str, str], set[str]] = {}
     blocks = [run["configuration"]["estimator"] for run in runs]
-    keys = {(block["name"], key) for block in blocks for key in block if key != "name"}
+    options: dict[str, dict[str, set[str]]] = defaultdict(dict)
     for block in blocks:
-        for name, key in keys:
-            if name == block["name"]:
-                values.setdefault((name, key), set()).add(repr(block.get(key)))
+        options[block["name"]] |= {key: set() for key in block if key != "name"}
+    for block in blocks:
+        for key, values in options[block["name"]].items():
+            values.add(repr(block.get(key)))
+
+    def of(block: dict[str, Any]) -> str:
+        differing = [key for key, values in options[block["name"]].items() if len(values) > 1]
+        return label(block["name"], {key: block[key] for key in differing if block.get(key) is not None})
+
+    return [of(block) for block in blocks]
+
+
+def in_words(metric: str) -> tuple[str, str]:
+    """A metric's name and its unit: ``("validation rate", "nats")``."""
+    split, _, name = metric.partition("/")
+    if split not in SPLITS:
+        split, name = "test", metric
+    words, unit = WORDS.get(name, (name.replace("/", ", ").replace("_", " "), ""))
+    return SPLITS[split] + words, unit
+
+
+def title(metric: str) -> str:
+    """A metric as the title of an axis: ``validation rate (nats)``."""
+    words, unit = in_words(metric)
+    return f"{words} ({unit})" if unit not in ("", "%") else words  # ticks have percent signs of their own
+
+
+def points(runs: Sequence[Run], x: str, y: str) -> list[Row]:
+    """A row for each run that has both metrics, as finite numbers; those without are left out.
+
+    Rows are told apart by their estimators, and by their tasks and data sets where there are several.
+
+    Raises:
+        ResultsError: if no run has a metric, or none has both.
+    """
+    names = sorted({name for run in runs for name, value in run["summary"].items() if _is_number(value)} - {"seed"})
+    for metric in (x, y):
+        if metric not in names:
+            raise ResultsError(f"no run has the metric {metric!r}{_nearest(metric, names)}")
+    shown = [run for run in runs if all(_is_number(run["summary"].get(metric)) for metric in (x, y))]
+    if not shown:
+        raise ResultsError(f"no run has both {x!r} and {y!r}")
+    labels, tasks = estimator_labels(shown), [_task(run) for run in shown]
+    several = len(set(tasks)) > 1
     return [
-        label(
-            block["name"],
-            {key: value for key, value in block.items() if value is not None and len(values.get((block["name"], key), ())) > 1},
-        )
-        for block in blocks
+        {
+            "x": run["summary"][x],
+            "y": run["summary"][y],
+            "estimator": f"{label}, {task}" if several else label,
+            "run": run["summary"]["run"],
+            "seed": run["summary"]["seed"],
+            "configuration": without_seed(run),
+            "task": task,
+        }
+        for run, label, task in zip(shown, labels, tasks, strict=True)
     ]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _nearest(metric: str, names: Sequence[str]) -> str:
+    """Metrics of the same name in another split, else those that are spelt alike, else those of the test split."""
+    same = [name for name in names if name.split("/")[-1] == metric.split("/")[-1]]
+    close = sorted(same, key=lambda name: not name.startswith("test/")) or difflib.get_close_matches(metric, names, 3)
+    if close:
+        return f"; did you mean {' or '.join(map(repr, close[:3]))}?"
+    return f"; there are: {', '.join([name for name in names if name.startswith('test/')] or names)}"
+
+
+def _task(run: Run) -> str:
+    task, data = run["summary"]["task"], run["configuration"].get("data")
+    return f"{task} on {data['name']}" if isinstance(data, dict) and "name" in data else str(task)
+
+
+def means(rows: Sequence[Row]) -> list[Row]:
+    """Mean and sample standard deviation of each configuration that has two seeds or more."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["configuration"]].append(row)
+    found = []
+    for members in groups.values():
+        if len(members) > 1:
+            mean: Row = {"estimator": members[0]["estimator"], "seeds": len(members)}
+            for axis in ("x", "y"):
+                values = [float(member[axis]) for member in members]
+                centre, spread = statistics.mean(values), statistics.stdev(values)
+                mean |= {axis: centre, f"{axis}_std": spread, f"{axis}_low": centre - spread, f"{axis}_high": centre + spread}
+            found.append(mean)
+    return found

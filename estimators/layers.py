@@ -51,7 +51,8 @@ def dot_products(table: LatentLinear, latents: Latents, candidates: Tensor) -> T
     if latents.index is None or latents.width * 3 < latents.size:
         embedded = latents.pad(table(latents))
         return latents.unpad(embedded @ candidates.transpose(1, 2))
-    products = (candidates @ table.weight.t()).transpose(1, 2).reshape(-1, candidates.shape[1])
+    weight = table.weight if table.bias is None else table.weight + table.bias
+    products = (candidates @ weight.t()).transpose(1, 2).reshape(-1, candidates.shape[1])
     if latents.enumerates:
         return products
     return products.index_select(0, latents.row * latents.size + latents.index)

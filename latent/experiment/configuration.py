@@ -23,7 +23,7 @@ class Training(BaseModel):
 
     model_config = parts.STRICT
 
-    steps: int = Field(5000, ge=1, description="Training steps.")
+    steps: int = Field(5000, ge=1, description="Training steps, those of a warm start not counted.")
     batch_size: int = Field(64, ge=1, description="Examples of a step.")
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
     estimator_learning_rate: float | None = Field(
@@ -31,7 +31,7 @@ class Training(BaseModel):
     )
     weight_decay: float = Field(0.0, ge=0, description="Weight of the L2 penalty on the task's parameters, in Adam's gradient.")
     warm_start_steps: int = Field(
-        0, ge=0, description="The first of the steps, in which a task that has a warm start (ssvae) trains on that alone."
+        0, ge=0, description="Steps before those, in which a task that has a warm start (ssvae) trains on that alone."
     )
     warm_start_learning_rate: float | None = Field(
         None, gt=0, description="Learning rate of the warm start; without it, learning_rate."

@@ -91,7 +91,8 @@ def prepare(configuration: Configuration, out: Path) -> Experiment:
     try:
         task.check_estimator(estimator)
     except OptionError as error:
-        raise configuration.error(task_part.section, error) from error
+        block = task_part.section if error.option in data[task_part.section] else "estimator"
+        raise configuration.error(block, error) from error
     name = f"{data['estimator']['name']}-s{data['seed']}-{configuration.digest(task.fingerprint)}"
     directory = RunDirectory(out / data["experiment"] / "runs" / name)
     return Experiment(data, Objective(task, estimator), fabric, f"{data['experiment']}/{name}", directory)

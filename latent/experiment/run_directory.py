@@ -87,7 +87,7 @@ class RunDirectory:
         present = environment()
         if present not in before:
             write_json(self.environments, [*before, present])
-        for left in (self.error, *self.path.glob(".*.partial")):  # the latter by a kill
+        for left in (self.error, *self.path.glob(".*.partial"), *self.pictures.glob(".*.partial")):  # by a kill
             left.unlink(missing_ok=True)
 
     def clear(self) -> None:

@@ -86,13 +86,14 @@ class _Run:
         self.reporter = reporter
         self.directory = experiment.directory
         self.settings = experiment.configuration["train"]
+        self.steps = self.settings["warm_start_steps"] + self.settings["steps"]
         self.training = Training(experiment)
         self.begun = time.monotonic()
         self.pictures: dict[str, Path] = {}
 
     def to_its_end(self) -> dict[str, Any]:
         rows = self._restore()
-        configuration, steps = self.experiment.configuration, self.settings["steps"]
+        configuration, steps = self.experiment.configuration, self.steps
         self.directory.begin(configuration)
         self.reporter.start(self.directory.path, self.training.step, steps, self.training.task.headline)
         sink = WandbSink(configuration, self.directory.path, self.experiment.identity, rows)
@@ -131,7 +132,7 @@ class _Run:
                 where = f"; the state before that step is in {self.directory.checkpoint}"
             raise RunError(f"{error}. {ADVICE}{where}") from error
         step = self.training.step
-        last = step == self.settings["steps"]
+        last = step == self.steps
         due = {name: last or step % self.settings[f"{name}_every"] == 0 for name in ("log", "evaluate", "checkpoint")}
         self.reporter.advance(step)
         row = self._metrics(due["evaluate"], last) if due["log"] or due["evaluate"] else {}

@@ -6,9 +6,9 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from estimators import Estimator, Latents, RandomDraws
+from estimators import Estimator, Latents, OptionError, RandomDraws
 from latent.models.elbo import Divergence, elbo
 from latent.models.evidence import Evidence, evidence, expectation
 from latent.models.image_task import ImageTask
@@ -26,14 +26,21 @@ class Autoencoder(ImageTask):
 
     headline = "elbo"
     beta = 1.0
+    space: Any
+    """The kind of latent."""
     divergence: Any
     """What training uses, a :class:`~latent.models.elbo.Divergence`."""
     exact_divergence: Any
     """What evaluation uses: the divergence of q itself, never of a relaxation."""
+    size_option: str
+    """The option that is the length of the scores of a discrete latent."""
+    scores_size: int
+    encoder: nn.Module
+    """From ``[B, P]`` in [0, 1] to scores."""
 
-    @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
-        """Images to scores ``[B, V]``."""
+        """Images ``[B, P]``, as they are drawn, to scores ``[B, V]``."""
+        return self.encoder(self.as_input(images))
 
     @abstractmethod
     def log_likelihood(self, latents: Latents, images: Tensor) -> Tensor:
@@ -51,6 +58,15 @@ class Autoencoder(ImageTask):
     def mean_image(self, latents: Latents) -> Tensor:
         """``[N, P]`` in [0, 1]: the expected image."""
 
+    def check_estimator(self, estimator: Estimator) -> None:
+        super().check_estimator(estimator)
+        if estimator.space is not self.space:
+            return  # which is refused elsewhere
+        try:  # what it would decode for an image
+            estimator.propose(torch.zeros(1, self.scores_size), RandomDraws(torch.Generator().manual_seed(0)))
+        except ValueError as error:
+            raise OptionError(self.size_option, str(error)) from error
+
     def draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """A batch of training images."""
         return self.pick(self.draw_rows(self.rows["train"], batch_size, generator), generator)
@@ -66,7 +82,7 @@ class Autoencoder(ImageTask):
             lambda entropy: divergence.of_examples(entropy, scores),
             estimator,
             scores,
-            context=images.to(scores.dtype),
+            context=self.as_input(images),
             generator=generator,
             beta=self.beta,
         )
@@ -99,8 +115,7 @@ class Autoencoder(ImageTask):
         """``samples``: mean images of states drawn from the prior; ``reconstructions``: images above those of their argmax."""
         images, draws = self.pictured(), self.drawing()
         latents = expectation(estimator, self.encode(images), draws).most_likely
-        shown = images.float() if self.binarised else images.float() / 255
-        both = torch.cat([shown, self.mean_image(latents).float()])
+        both = torch.cat([self.as_input(images), self.mean_image(latents)]).float()
         samples = self.mean_image(self.sample_prior(SAMPLED, draws)).float()
         return {
             "samples": grid(self.as_image(samples), 8),

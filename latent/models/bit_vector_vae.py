@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from estimators import BitVector, Latents, RandomDraws, Space
+from estimators import BitVector, Latents, RandomDraws
 from latent.datasets import ImageSet
 from latent.models.autoencoder import Autoencoder
 from latent.models.elbo import ClosedForm, Prior
@@ -41,7 +41,7 @@ class BitVectorVAE(Autoencoder):
         - Correia, Niculae, Aziz and Martins (2020), section 5.3, https://arxiv.org/abs/2007.01919.
     """
 
-    space: ClassVar[type[Space]] = BitVector
+    space = BitVector
 
     def __init__(
         self,
@@ -56,18 +56,12 @@ class BitVectorVAE(Autoencoder):
         super().__init__(data, False, importance_samples, importance_images)
         check_sizes(bits=bits, hidden_size=hidden_size, pixel_features=pixel_features)
         self.pixel_features = pixel_features
+        self.scores_size, self.size_option = bits, "bits"
         self.encoder = mlp(self.pixels, hidden_size, bits)
         self.decoder = LatentMLP(bits, (hidden_size,), self.pixels * pixel_features)
         self.likelihood = PixelCategorical(LEVELS, pixel_features)
         self.prior = Prior(BitVector, bits)
         self.divergence = self.exact_divergence = ClosedForm(self.prior)
-
-    @property
-    def pairs_of_an_image(self) -> int:
-        return 32
-
-    def encode(self, images: Tensor) -> Tensor:
-        return self.encoder(images.to(self.dtype) / (LEVELS - 1))
 
     def _features(self, latents: Latents) -> Tensor:
         return self.decoder(latents).unflatten(1, (self.pixels, self.pixel_features))

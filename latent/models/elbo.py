@@ -38,9 +38,11 @@ class Prior(nn.Module):
     def log_probability(self, latents: Latents) -> Tensor:
         """``log p(z)`` of N pairs, ``[N]``; of relaxed latents, its linear extension."""
         if self.space is not Categorical:
-            return latents.value @ self.scores - nn.functional.softplus(self.scores).sum()
+            return (latents.value * self.scores).sum(1) - nn.functional.softplus(self.scores).sum()
         log_probabilities = self.scores.log_softmax(0)
-        return latents.value @ log_probabilities if latents.index is None else log_probabilities[latents.index]
+        if latents.index is None:  # no matrix product: under autocast that would be in half precision
+            return (latents.value * log_probabilities).sum(1)
+        return log_probabilities[latents.index]
 
 
 class Divergence(Protocol):

@@ -13,6 +13,9 @@ from estimators import BitVector, Categorical, Estimator, Latents
 from estimators.draws import Draws
 from estimators.mappings import shannon_entropy
 
+PAIRS_AT_ONCE = 4096
+"""Pairs that an estimate of the evidence decodes at a time, so that its memory does not grow with the number of samples."""
+
 SAMPLES_OF_EXPECTATION = 8
 """Samples of each image that an expectation under q is estimated with, where it cannot be enumerated."""
 
@@ -42,6 +45,9 @@ def expectation(estimator: Estimator, scores: Tensor, draws: Draws) -> Expectati
     a Gaussian.
     """
     space: Any = estimator.space(scores)
+    sampled = not (estimator.marginalizes or isinstance(space, Categorical))
+    # Drawn before the estimator draws what it decodes: the same for every estimator.
+    states = space.sample(draws, SAMPLES_OF_EXPECTATION) if sampled else None
     proposal = estimator.propose(scores, draws)
     calls = proposal.latents.counts
     most_likely = space.select(space.argmax())
@@ -57,7 +63,7 @@ def expectation(estimator: Estimator, scores: Tensor, draws: Draws) -> Expectati
     if isinstance(space, Categorical):
         q = estimator.probabilities(scores)
         return Expectation(space.enumerate(), q.flatten(), shannon_entropy(q), most_likely, calls)
-    latents = space.select(space.sample(draws, SAMPLES_OF_EXPECTATION))
+    latents = space.select(states)
     weights = scores.new_full((len(latents),), 1 / SAMPLES_OF_EXPECTATION)
     return Expectation(latents, weights, space.entropy(), most_likely, calls)
 
@@ -98,7 +104,7 @@ def evidence(
         scores: ``[B, V]``.
         log_joint: ``log p(x, z)`` of N pairs, ``[N]``.
         draws: source of randomness.
-        samples: S, for each example.
+        samples: S, for each example; at least 2.
 
     References:
         - Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, https://arxiv.org/abs/1509.00519.
@@ -106,13 +112,18 @@ def evidence(
     """
     space: Any = estimator.space(scores)
     if isinstance(space, Categorical) or space.states <= samples:
-        joint = log_joint(space.enumerate()).double().view(len(scores), -1)
+        joint = _in_parts(log_joint, space, space.all_states())
         return Evidence(joint.logsumexp(1), joint.new_zeros(len(joint)))
     if estimator.marginalizes:
         return _beside_the_support(estimator, scores, log_joint, draws, samples)
     states = space.sample(draws, samples)
-    joint = log_joint(space.select(states)).view(len(scores), -1)
-    return Evidence.mean(joint.double() - space.log_probability(states).double())
+    return Evidence.mean(_in_parts(log_joint, space, states) - space.log_probability(states).double())
+
+
+def _in_parts(log_joint: Callable[[Latents], Tensor], space: Any, states: Tensor) -> Tensor:
+    """``log p(x, z)`` of states, ``[B, S]``, decoded a part at a time."""
+    parts = states.split(max(1, PAIRS_AT_ONCE // len(states)), 1)
+    return torch.cat([log_joint(space.select(part)).double().view(len(states), -1) for part in parts], 1)
 
 
 def _beside_the_support(
@@ -125,7 +136,7 @@ def _beside_the_support(
     # The logarithm of 2^D less the size of the support; minus infinity where the support is everything.
     others = size * math.log(2) + torch.log1p(-support.counts.double() * 2.0**-size)
     states, used = _uniform_outside(support, draws, samples, others > -torch.inf)
-    joint = log_joint(BitVector(scores).select(states)).double().view(len(scores), samples)
+    joint = _in_parts(log_joint, BitVector(scores), states)
     mean = Evidence.mean(joint, used | (others == -torch.inf).unsqueeze(1))
     outside = mean.value + others
     value = torch.logaddexp(inside, outside)
@@ -133,11 +144,14 @@ def _beside_the_support(
 
 
 def _uniform_outside(support: Latents, draws: Draws, samples: int, needed: Tensor) -> tuple[Tensor, Tensor]:
-    """Uniform bit vectors ``[B, S, D]``, and which of them ``[B, S]`` lie outside the support: at least one where needed."""
+    """Uniform bit vectors ``[B, S, D]``, and which of them ``[B, S]`` lie outside the support: at least two where needed.
+
+    Fewer would have no variance to tell.
+    """
     listed, there = support.pad(support.value), support.pad(torch.ones_like(support.row)) > 0
     halves = listed.new_full((len(listed), samples, listed.shape[2]), 0.5)
     states, outside = halves, halves.new_zeros(halves.shape[:2], dtype=torch.bool)
-    while (lacking := needed & ~outside.any(1)).any():
+    while (lacking := needed & (outside.sum(1) < 2)).any():
         states = torch.where(lacking[:, None, None], draws.bernoulli(halves), states)
         # Bits in which a drawn state and one of the support differ.
         distance = states.sum(2).unsqueeze(2) + listed.sum(2).unsqueeze(1) - 2 * states @ listed.transpose(1, 2)

@@ -11,8 +11,6 @@ from estimators import Estimate, Estimator, Latents, OptionError, Proposal, as_s
 from estimators.draws import Draws
 
 LOG_TWO_PI = math.log(2 * math.pi)
-MOST_LOG_VARIANCE = 20.0
-"""A log-variance beyond this, up or down, overflows in single precision."""
 
 
 class Gaussian:
@@ -27,8 +25,7 @@ class Gaussian:
 
     def __init__(self, scores: Tensor) -> None:
         self.scores = as_scores(scores)
-        self.mean, log_variance = self.scores.chunk(2, 1)
-        self.log_variance = log_variance.clamp(-MOST_LOG_VARIANCE, MOST_LOG_VARIANCE)
+        self.mean, self.log_variance = self.scores.chunk(2, 1)
         if not self.scores.detach().isfinite().all():
             raise FloatingPointError("the mean or the variance of a Gaussian latent is not finite")
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from estimators import Estimator, OptionError, RandomDraws, derived_seed, expected_loss
 from latent.datasets import DATASETS, ImageSet
-from latent.models.evidence import Evidence
+from latent.models.evidence import PAIRS_AT_ONCE, Evidence
 
 SPLITS = {"val": "validation", "test": "test"}
-MOST_PAIRS_AT_ONCE = 4096
-"""Pairs that an evaluation decodes at a time, so that its memory does not grow with the number of samples."""
+IMAGES_AT_ONCE = 64
+"""Images that an evaluation measures at a time: its memory is about that of a training step without gradients."""
 PICTURED = 10
 """Images of a row of reconstructions."""
 
@@ -39,7 +39,7 @@ class ImageTask(nn.Module, ABC):
         data: the images; they live in memory, on the model's device, as bytes.
         binarised: draw each pixel as a bit whose probability is its grey level, afresh whenever the image is drawn; the bits
             of validation and test images are the same for every run. Without, pixels are grey levels.
-        importance_samples: samples that the evidence of a test image is estimated with; 0 leaves it out.
+        importance_samples: samples that the evidence of a test image is estimated with, at least 2; 0 leaves it out.
         importance_images: test images whose evidence is estimated, from the first on; 0 is all.
     """
 
@@ -50,9 +50,10 @@ class ImageTask(nn.Module, ABC):
 
     def __init__(self, data: ImageSet, binarised: bool, importance_samples: int, importance_images: int) -> None:
         super().__init__()
-        for option, number in (("importance_samples", importance_samples), ("importance_images", importance_images)):
-            if number < 0:
-                raise OptionError(option, f"must not be negative, got {number}")
+        if importance_samples < 0 or importance_samples == 1:
+            raise OptionError("importance_samples", f"must be 0, or at least 2 for a standard error, got {importance_samples}")
+        if importance_images < 0:
+            raise OptionError("importance_images", f"must not be negative, got {importance_images}")
         self.binarised = binarised
         self.importance_samples = importance_samples
         self.fingerprint = data.fingerprint
@@ -70,7 +71,8 @@ class ImageTask(nn.Module, ABC):
             OptionError: naming its option.
         """
         if estimator.objective is not expected_loss and not estimator.holds_entropy:
-            raise OptionError("weights", "of a model of x, the bound must hold the entropy of q: weights: importance")
+            message = "its objective is neither the expected loss nor a bound that holds the entropy of q"
+            raise OptionError("name", f"{message}, as that of vimco does with weights: importance")
 
     def pick(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """The images of these rows as inputs of the model: bits ``[B, P]`` as floats, or grey levels ``[B, P]`` as bytes."""
@@ -80,6 +82,10 @@ class ImageTask(nn.Module, ABC):
         # A byte is below the grey level g with probability g / 255.
         noise = torch.randint(0, 255, levels.shape, dtype=torch.uint8, generator=generator, device=generator.device)
         return (noise.to(levels.device) < levels).to(self.dtype)
+
+    def as_input(self, images: Tensor) -> Tensor:
+        """Images as networks read them: in [0, 1]."""
+        return images if self.binarised else images.to(self.dtype) / 255
 
     def draw_rows(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
         """``batch_size`` of the ``rows``, drawn with replacement."""
@@ -92,7 +98,7 @@ class ImageTask(nn.Module, ABC):
         ``log_likelihood_standard_error`` is what the samples, not the images, leave uncertain about ``log_likelihood``.
         """
         measured: dict[str, list[Tensor]] = {}
-        for batch, generator in self._batches(self.rows[SPLITS[split]], MOST_PAIRS_AT_ONCE // self.pairs_of_an_image):
+        for batch, generator in self._batches(self.rows[SPLITS[split]], IMAGES_AT_ONCE):
             for name, value in self.measure(*batch, estimator, generator).items():
                 measured.setdefault(name, []).append(value.double())
         metrics = {name: float(torch.cat(values).mean()) for name, values in measured.items()}
@@ -101,10 +107,9 @@ class ImageTask(nn.Module, ABC):
         return metrics
 
     def _evidence(self, estimator: Estimator) -> dict[str, float]:
-        most = MOST_PAIRS_AT_ONCE // (self.importance_samples * self.pairs_of_an_image)
         found = [
             self.evidence(batch[0], estimator, generator, self.importance_samples)
-            for batch, generator in self._batches(self.importance_rows, most)
+            for batch, generator in self._batches(self.importance_rows, max(1, PAIRS_AT_ONCE // self.importance_samples))
         ]
         value, variance = (torch.cat(parts) for parts in zip(*found, strict=True))
         nats = float(value.mean())
@@ -118,10 +123,13 @@ class ImageTask(nn.Module, ABC):
         }
 
     def _batches(self, rows: Tensor, most: int) -> Iterator[tuple[tuple[Tensor, Tensor], torch.Generator]]:
-        """Images and labels of the rows, at most so many at a time, the same for every run; and a generator to sample with."""
+        """Images and labels of the rows, at most so many at a time, the same for every run; and generators to sample with.
+
+        Each part has a generator of its own, so that what one estimator draws does not change another's next images.
+        """
         binarisation = torch.Generator().manual_seed(derived_seed("binarised images"))
-        sampling = torch.Generator(self.levels.device).manual_seed(derived_seed("evaluation"))
-        for part in rows.split(max(1, most)):
+        for number, part in enumerate(rows.split(most)):
+            sampling = torch.Generator(self.levels.device).manual_seed(derived_seed("evaluation", number))
             yield (self.pick(part, binarisation), self.labels[part.to(self.labels.device)]), sampling
 
     @property
@@ -140,11 +148,6 @@ class ImageTask(nn.Module, ABC):
     def drawing(self) -> RandomDraws:
         """Draws for pictures, the same every time."""
         return RandomDraws(torch.Generator(self.levels.device).manual_seed(derived_seed("pictures")))
-
-    @property
-    @abstractmethod
-    def pairs_of_an_image(self) -> int:
-        """Pairs that the evaluation decodes for an image at the most, or about as many."""
 
     @abstractmethod
     def measure(self, images: Tensor, labels: Tensor, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:

@@ -71,8 +71,9 @@ class VAE(Autoencoder):
         if beta < 0:
             raise OptionError("beta", f"must not be negative, got {beta}")
         self.kl, self.beta = kl, beta
-        self.latent_size = latent_size
-        self.encoder = mlp(self.pixels, hidden_size, 2 * latent_size if latent == "gaussian" else latent_size)
+        self.latent_size, self.size_option = latent_size, "latent_size"
+        self.scores_size = 2 * latent_size if latent == "gaussian" else latent_size
+        self.encoder = mlp(self.pixels, hidden_size, self.scores_size)
         if latent == "categorical":
             start_near_zero(self.encoder)
         self.decoder = LatentMLP(latent_size, (hidden_size,), self.pixels)
@@ -89,19 +90,13 @@ class VAE(Autoencoder):
             self.exact_divergence = ClosedForm(self.prior)
             self.divergence = Relaxed(self.prior, prior_temperature) if kl == "relaxed" else self.exact_divergence
 
-    @property
-    def pairs_of_an_image(self) -> int:
-        return self.latent_size if self.space.name == "categorical" else 8
-
     def check_estimator(self, estimator: Estimator) -> None:
         super().check_estimator(estimator)
         if self.beta != 1 and estimator.holds_entropy:
             raise OptionError("beta", f"must be 1 for a bound that holds the entropy of q, got {self.beta}")
         if self.kl == "relaxed" and not estimator.relaxes:
-            raise OptionError("kl", "relaxed is for estimators that decode relaxed latents: gumbel_softmax, binary_concrete")
-
-    def encode(self, images: Tensor) -> Tensor:
-        return self.encoder(images)
+            message = "relaxed needs an estimator that decodes relaxed latents, such as gumbel_softmax or binary_concrete"
+            raise OptionError("kl", message)
 
     def log_likelihood(self, latents: Latents, images: Tensor) -> Tensor:
         logits = self.decoder(latents)

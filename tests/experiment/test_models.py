@@ -17,13 +17,15 @@ from tests.experiment.test_run import assert_same_run, call, failing_at, rows, r
 
 FOLDERS = ("vae", "bit_vector_vae", "ssvae")
 CONFIGS = sorted(path for folder in FOLDERS for path in (ROOT / "configs" / folder).glob("*.yaml") if path.name != "base.yaml")
+DENSE_BITS = ("estimator.name=dense", "estimator.space=bit_vector")
 SMALL = ("data.name=digits", "train.steps=50", "train.batch_size=16")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_configuration_runs_on_the_embedded_digits(path, tmp_path):
     overrides = ["data.name=digits", "train.steps=50", "model.importance_images=0", "model.importance_samples=32"]
-    overrides += ["train.warm_start_steps=20", "model.labelled=100"] if path.parent.name == "ssvae" else []
+    warm = 20 if path.parent.name == "ssvae" else 0
+    overrides += ["train.warm_start_steps=20", "model.labelled=100"] if warm else []
     result = call(path, *overrides, "--out", tmp_path, "--json")
     assert result.exit_code == 0, result.stderr
     summary = json.loads(result.stdout)
@@ -33,7 +35,7 @@ def test_every_configuration_runs_on_the_embedded_digits(path, tmp_path):
     assert summary["test/log_likelihood"] > summary["test/elbo"] - 1
     pictures = sorted((run_directory(tmp_path) / "pictures").iterdir())
     names = {"labels_and_styles", "reconstructions"} if path.parent.name == "ssvae" else {"samples", "reconstructions"}
-    assert {picture.name for picture in pictures} == {f"{name}-0000050.png" for name in names}
+    assert {picture.name for picture in pictures} == {f"{name}-{50 + warm:07d}.png" for name in names}
     for picture in pictures:
         with Image.open(picture) as image:
             assert image.mode == "L"
@@ -67,10 +69,11 @@ def test_the_warm_start_has_its_own_objective_rate_and_means(tmp_path):
     overrides = ["train.warm_start_steps=20", "train.warm_start_learning_rate=1e-2", "train.log_every=30", "train.steps=60"]
     result = call(path, "data.name=digits", "model.importance_samples=0", *overrides, "--out", tmp_path)
     assert result.exit_code == 0
-    first, second = rows(run_directory(tmp_path))
+    first, second, _ = rows(run_directory(tmp_path))
     assert 0 < first["train/decoder_calls"] < second["train/decoder_calls"] * 2
     assert {"train/elbo", "train/labelled_elbo", "train/supervised_loss"} <= first.keys()
     run = Training(prepare(load(path, ["data.name=digits", *overrides]), tmp_path / "other"))
+    assert rows(run_directory(tmp_path))[-1]["step"] == 80
     for step in range(22):
         before = [parameter.detach().clone() for parameter in run.task.parameters()]
         run.train_step()
@@ -103,8 +106,11 @@ def test_the_means_of_a_metric_are_over_the_steps_that_had_it():
             "the latent of vae is categorical; reparameterization is for",
         ),
         ("vae/gaussian.yaml", ["estimator.name=dense"], "the latent of vae is gaussian; dense is for categorical"),
-        ("vae/vimco.yaml", ["estimator.weights=likelihood"], "the bound must hold the entropy of q: weights: importance"),
-        ("vae/dense.yaml", ["model.kl=relaxed"], "model.kl: relaxed is for estimators that decode relaxed latents"),
+        ("vae/vimco.yaml", ["estimator.weights=likelihood"], "estimator.name: its objective is neither"),
+        ("vae/dense.yaml", ["model.kl=relaxed"], "model.kl: relaxed needs an estimator that decodes relaxed latents"),
+        ("vae/bits_sparse_map.yaml", ["model.latent_size=20", *DENSE_BITS], "model.latent_size: 20 bits have 2^20 states"),
+        ("vae/dense.yaml", ["model.importance_samples=1"], "model.importance_samples: must be 0, or at least 2"),
+        ("ssvae/dense.yaml", ["estimator.name=vimco", "estimator.weights=importance"], "ssvae has a bound on it"),
         ("ssvae/dense.yaml", ["model.labelled=5000"], "model.labelled: must lie between 1 and the 1296"),
         ("bit_vector_vae/sparse_map.yaml", ["model.bits=0"], "model.bits: must be at least 1"),
         ("bit_vector_vae/sparse_map.yaml", ["data.name=mnist", "data.path=/nowhere"], "/nowhere"),
@@ -126,7 +132,7 @@ def test_without_its_data_a_run_says_which_command_to_give(tmp_path, monkeypatch
 
 def test_a_gradient_probe_goes_through_a_model(tmp_path):
     path = ROOT / "configs" / "ssvae" / "score_function.yaml"
-    probe = ["train.probe_every=25", "train.probe_draws=8", "model.importance_samples=0", "train.warm_start_steps=5"]
+    probe = ["train.probe_every=11", "train.probe_draws=8", "model.importance_samples=0", "train.warm_start_steps=5"]
     summary = json.loads(call(path, *SMALL, *probe, "--out", tmp_path, "--json").stdout)
     assert summary["probe/variance"] > 0
 

@@ -102,7 +102,7 @@ def test_the_importance_weighted_bound_is_tighter_than_the_elbo_and_below_the_ev
 
 
 def test_the_multi_sample_bound_without_the_entropy_is_refused():
-    with pytest.raises(OptionError, match="weights: importance"):
+    with pytest.raises(OptionError, match=r"name: .*weights: importance"):
         model().check_estimator(estimators.build("vimco"))
     model().check_estimator(estimators.build("vimco", weights="importance"))
     with pytest.raises(OptionError, match="beta: must be 1"):

@@ -2,8 +2,8 @@
 
 Deviations from the published experiment: batches are drawn with replacement, not by epochs; Adam goes on from the warm start,
 where the published code starts a new one from a checkpoint; and a first layer's weights of the label are initialised by the
-number of labels, not by that of all inputs. The labelled images' own bound joins the objective, as in Kingma et al. (2014), which
-is how the decoder comes to know labels before the unlabelled images are seen.
+number of labels, not by that of all inputs. As in Kingma et al. (2014) the labelled images' own bound joins the objective,
+which is how the decoder comes to know labels before the unlabelled images are seen.
 """
 
 from __future__ import annotations

@@ -524,7 +524,7 @@ def test_a_checkpoint_that_tries_to_run_code(tiny, tmp_path, monkeypatch):
         def __reduce__(self):
             return os.mkdir, (str(marker),)
 
-    torch.save({"format": 1, "identity": "x", "state": Malicious()}, directory / "checkpoint.pt")
+    torch.save({"format": checkpoint.FORMAT, "identity": "x", "state": Malicious()}, directory / "checkpoint.pt")
     result = call(tiny, "--out", tmp_path)
     assert result.exit_code == 1
     assert not marker.exists()

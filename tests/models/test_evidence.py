@@ -139,6 +139,64 @@ def test_the_variance_of_a_log_mean_follows_the_delta_method():
     assert part.variance.mean() / found.variance.mean() == pytest.approx(2.5, rel=0.1)
 
 
+def test_the_variance_of_few_samples_is_not_too_small():
+    noise = 1 + 0.1 * (torch.rand(20_000, 3, generator=generator(), dtype=torch.float64) - 0.5)
+    found = Evidence.mean(noise.log())
+    assert found.variance.mean() / found.value.var() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("inside", [-3.0, 0.0, 3.0])
+@torch.no_grad()
+def test_the_variance_knows_how_much_of_the_evidence_is_summed_exactly(task, inside):
+    """With a likelihood made up such that the support holds little, some, or nearly all of the evidence."""
+    estimator = estimators.build("sparse_map").eval()
+    scores = task.encode(task.draw(1, generator(1)))
+    listed = BitVector(scores).code(estimator.propose(scores, RandomDraws(generator())).latents.value.unsqueeze(0))[0]
+    values = torch.randn(2**BITS, dtype=torch.float64, generator=generator(2))
+    values[listed] += inside + 3
+
+    def log_joint(latents):
+        return values[BitVector(scores).code(latents.value.unsqueeze(0))[0]]
+
+    found = [evidence(estimator, scores, log_joint, RandomDraws(generator(seed)), 200) for seed in range(400)]
+    spread = torch.stack([each.value for each in found]).std()
+    declared = torch.stack([each.variance for each in found]).mean().sqrt()
+    assert declared / spread == pytest.approx(1, abs=0.15)
+    total = values.logsumexp(0)
+    assert abs(torch.stack([each.value for each in found]).mean() - total) < 5 * spread / 20 + spread**2
+
+
+@torch.no_grad()
+def test_many_samples_are_decoded_in_parts(task, monkeypatch):
+    estimator = estimators.build("score_function", space="bit_vector").eval()
+    batch = task.draw(3, generator(1))
+    decoded = []
+
+    def log_joint(latents):
+        decoded.append(len(latents))
+        return joint_of(task, batch)(latents)
+
+    whole = evidence(estimator, task.encode(batch), log_joint, RandomDraws(generator()), 100)
+    monkeypatch.setattr("latent.models.evidence.PAIRS_AT_ONCE", 60)
+    parts = evidence(estimator, task.encode(batch), log_joint, RandomDraws(generator()), 100)
+    assert decoded == [300, 60, 60, 60, 60, 60]
+    assert torch.allclose(whole.value, parts.value, rtol=1e-12)
+    assert torch.allclose(whole.variance, parts.variance, rtol=1e-9)
+
+
+@torch.no_grad()
+def test_the_standard_error_of_the_mean_is_that_of_independent_images(task):
+    estimator = estimators.build("sparse_map").eval()
+    task.importance_samples = 50
+    try:
+        metrics = task.evaluate("test", estimator)
+    finally:
+        task.importance_samples = 0
+    assert metrics["bits_per_dim_standard_error"] > 0
+    draws = [task.evidence(task.levels[task.rows["test"]], estimator, generator(seed), 50).value.mean() for seed in range(300)]
+    assert metrics["log_likelihood_standard_error"] / torch.stack(draws).std() == pytest.approx(1, abs=0.4)
+
+
 @torch.no_grad()
 def test_the_most_likely_state_of_a_sparse_q_is_its_heaviest_one(task):
     batch = task.draw(6, generator(1))

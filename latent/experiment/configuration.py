@@ -120,6 +120,9 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file, which may leave to the file it extends whatever it does not say."""
     models = [root_model(task) for task in parts.tasks()]
     schema = TypeAdapter(_union(models, "task")).json_schema()
+    schema.pop("discriminator", None)
+    if "oneOf" in schema:  # a file that leaves its task to the one that it extends may fit several
+        schema["anyOf"] = schema.pop("oneOf")
     roots = [schema["$defs"][model.__name__] for model in models] if len(models) > 1 else [schema]
     for root in roots:
         root.pop("required")

@@ -64,7 +64,7 @@ def test_an_offline_run_read_back(tiny, tmp_path, latent_command):
 
 def test_pictures_are_sent_with_the_row_of_their_step(tmp_path, latent_command):
     config = ROOT / "configs" / "ssvae" / "sparsemax.yaml"
-    sizes = ["train.steps=20", "train.warm_start_steps=5", "train.evaluate_every=10", "model.importance_samples=0"]
+    sizes = ["train.steps=15", "train.warm_start_steps=5", "train.evaluate_every=10", "model.importance_samples=0"]
     result = run(latent_command, config, tmp_path, *sizes)
     assert result.returncode == 0, result.stderr
     (file,) = offline_files(tmp_path)

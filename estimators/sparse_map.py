@@ -70,6 +70,20 @@ def lanes(marginals: Tensor, budget: int | None) -> Tensor:
     return torch.zeros_like(start).scatter(1, order, start)
 
 
+def _tied(ends: Tensor) -> Tensor:
+    """Sorted ends ``[B, D]`` with a subgradient where some are equal: equal ones move together, those at 0 or 1 do not move.
+
+    The arc between two equal ends is not decoded. Were its length differentiated, its loss would count as zero in the gradient,
+    which would then depend on a constant in the losses.
+    """
+    fixed = ends.detach()
+    ends = torch.where((fixed > NEGLIGIBLE) & (fixed < 1 - NEGLIGIBLE), ends, fixed)
+    group = torch.nn.functional.pad((fixed.diff(dim=1) > NEGLIGIBLE).cumsum(1), (1, 0))
+    members_of_group = torch.zeros_like(fixed).scatter_add(1, group, torch.ones_like(fixed))
+    total = torch.zeros_like(fixed).scatter_add(1, group, ends)
+    return (total / members_of_group.clamp(min=1)).gather(1, group)
+
+
 def arcs(start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """Cut the circle at the ends of the intervals.
 
@@ -83,7 +97,7 @@ def arcs(start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     ends = start + length
     # An end at a whole number is the circle's own end, as is one that a rounding error has carried past it.
     ends = (ends - (ends.detach() - NEGLIGIBLE).floor()).clamp(max=1)
-    points = torch.cat([ends.new_zeros(len(ends), 1), ends.sort(1).values, ends.new_ones(len(ends), 1)], 1)
+    points = torch.cat([ends.new_zeros(len(ends), 1), _tied(ends.sort(1).values), ends.new_ones(len(ends), 1)], 1)
     lengths = points.diff(dim=1)
     return torch.where(lengths > NEGLIGIBLE, lengths, 0), ((points[:, 1:] + points[:, :-1]) / 2).detach()
 

@@ -164,9 +164,12 @@ class _Run:
         return {name: self.directory.picture(name, self.training.step, pixels) for name, pixels in pictures}
 
     def _probe(self) -> dict[str, float]:
-        """Metrics of a probe, where one is due. It leaves the means of the steps alone: they do not depend on it."""
-        every = self.settings["probe_every"]
-        if not every or self.training.step % every:
+        """Metrics of a probe, where one is due. It leaves the means of the steps alone: they do not depend on it.
+
+        In a warm start there is none: the estimator has no part in it.
+        """
+        every, step = self.settings["probe_every"], self.training.step
+        if not every or step % every or step <= self.settings["warm_start_steps"]:
             return {}
         return self.training.probe(self.settings["probe_examples"], self.settings["probe_draws"])
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from estimators import Estimator, Latents, OptionError, RandomDraws
+from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws
 from latent.models.elbo import Divergence, elbo
-from latent.models.evidence import Evidence, evidence, expectation
+from latent.models.evidence import SAMPLES_OF_EXPECTATION, Evidence, evidence, expectation
 from latent.models.image_task import ImageTask
 from latent.models.pictures import grid
 
@@ -57,6 +57,10 @@ class Autoencoder(ImageTask):
     @abstractmethod
     def mean_image(self, latents: Latents) -> Tensor:
         """``[N, P]`` in [0, 1]: the expected image."""
+
+    @property
+    def states_of_an_image(self) -> int:
+        return self.scores_size if self.space is Categorical else SAMPLES_OF_EXPECTATION
 
     def check_estimator(self, estimator: Estimator) -> None:
         super().check_estimator(estimator)

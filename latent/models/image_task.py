@@ -16,7 +16,7 @@ from latent.models.evidence import PAIRS_AT_ONCE, Evidence
 
 SPLITS = {"val": "validation", "test": "test"}
 IMAGES_AT_ONCE = 64
-"""Images that an evaluation measures at a time: its memory is about that of a training step without gradients."""
+"""Most images that an evaluation measures at a time; fewer, where more than 64 states of each are decoded."""
 PICTURED = 10
 """Images of a row of reconstructions."""
 
@@ -98,7 +98,7 @@ class ImageTask(nn.Module, ABC):
         ``log_likelihood_standard_error`` is what the samples, not the images, leave uncertain about ``log_likelihood``.
         """
         measured: dict[str, list[Tensor]] = {}
-        for batch, generator in self._batches(self.rows[SPLITS[split]], IMAGES_AT_ONCE):
+        for batch, generator in self._batches(self.rows[SPLITS[split]], PAIRS_AT_ONCE // self.states_of_an_image):
             for name, value in self.measure(*batch, estimator, generator).items():
                 measured.setdefault(name, []).append(value.double())
         metrics = {name: float(torch.cat(values).mean()) for name, values in measured.items()}
@@ -109,7 +109,7 @@ class ImageTask(nn.Module, ABC):
     def _evidence(self, estimator: Estimator) -> dict[str, float]:
         found = [
             self.evidence(batch[0], estimator, generator, self.importance_samples)
-            for batch, generator in self._batches(self.importance_rows, max(1, PAIRS_AT_ONCE // self.importance_samples))
+            for batch, generator in self._batches(self.importance_rows, PAIRS_AT_ONCE // self.importance_samples)
         ]
         value, variance = (torch.cat(parts) for parts in zip(*found, strict=True))
         nats = float(value.mean())
@@ -128,7 +128,7 @@ class ImageTask(nn.Module, ABC):
         Each part has a generator of its own, so that what one estimator draws does not change another's next images.
         """
         binarisation = torch.Generator().manual_seed(derived_seed("binarised images"))
-        for number, part in enumerate(rows.split(most)):
+        for number, part in enumerate(rows.split(max(1, min(IMAGES_AT_ONCE, most)))):
             sampling = torch.Generator(self.levels.device).manual_seed(derived_seed("evaluation", number))
             yield (self.pick(part, binarisation), self.labels[part.to(self.labels.device)]), sampling
 
@@ -148,6 +148,11 @@ class ImageTask(nn.Module, ABC):
     def drawing(self) -> RandomDraws:
         """Draws for pictures, the same every time."""
         return RandomDraws(torch.Generator(self.levels.device).manual_seed(derived_seed("pictures")))
+
+    @property
+    @abstractmethod
+    def states_of_an_image(self) -> int:
+        """Pairs that :meth:`measure` decodes for an image, whatever the estimator, if it decodes no more itself."""
 
     @abstractmethod
     def measure(self, images: Tensor, labels: Tensor, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:

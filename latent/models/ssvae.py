@@ -183,6 +183,10 @@ class SemiSupervisedVAE(ImageTask):
         metrics["loss"] = metrics["loss"] + self.unsupervised_weight * bound.metrics["loss"]
         return objective + self.unsupervised_weight * bound.objective.mean() + bound.auxiliary, bound.metrics | metrics
 
+    @property
+    def states_of_an_image(self) -> int:
+        return self.classes
+
     def measure(self, images: Tensor, labels: Tensor, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:
         scores = self.classifier(images)
         noise = self._noise(scores, generator)  # before the estimator draws: the same for every one

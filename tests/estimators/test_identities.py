@@ -573,3 +573,26 @@ def test_vimco_survives_a_loss_that_is_infinite():
     estimate = estimators.build("vimco", samples=3)(scores, lambda z: losses + 0 * scores.sum())
     assert torch.isfinite(estimate.value).all()
     assert torch.isfinite(torch.autograd.grad(estimate.surrogate.sum(), scores)[0]).all()
+
+
+@pytest.mark.parametrize("budget", [None, 1, 2])
+def test_tied_bits_of_sparse_map_have_a_subgradient(budget):
+    """A constant in the losses changes no gradient, tied bits share theirs, and their sum is the slope of moving together."""
+    scores = torch.tensor([[0.3, 0.3, -0.2, 0.3], [1.0, -1.0, 0.1, 0.1], [0.5, 0.5, 0.5, 0.5]], dtype=F64)
+    estimator = estimators.build("sparse_map", budget=budget)
+
+    def expectation(at, constant=0.0):
+        losses = lambda z: (z.value @ torch.tensor([1.0, 1.0, 3.0, 1.0], dtype=F64) - 1.3).square() + constant  # noqa: E731
+        return estimator(at, losses).surrogate.sum()
+
+    def gradient(constant):
+        at = scores.clone().requires_grad_()
+        return torch.autograd.grad(expectation(at, constant), at)[0]
+
+    found = gradient(0.0)
+    torch.testing.assert_close(gradient(1000.0), found, rtol=0, atol=1e-9)
+    together = torch.zeros_like(scores)
+    together[0, [0, 1, 3]] = 1e-6
+    together[2] = 1e-6
+    slope = (expectation(scores + together) - expectation(scores - together)) / 2
+    assert float(slope) == pytest.approx(float((found * together).sum()), rel=1e-5, abs=1e-14)

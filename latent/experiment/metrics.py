@@ -52,8 +52,9 @@ def gradient_norm(module: nn.Module) -> Tensor:
 
 
 def gradient_norms(module: nn.Module) -> dict[str, float]:
-    """The norm for each child module."""
-    return {f"grad_norm/{name}": float(gradient_norm(child)) for name, child in module.named_children()}
+    """The norm for each child module that has parameters."""
+    children = {name: child for name, child in module.named_children() if any(True for _ in child.parameters())}
+    return {f"grad_norm/{name}": float(gradient_norm(child)) for name, child in children.items()}
 
 
 class MetricsLog:

@@ -20,7 +20,7 @@ from estimators.draws import Draws, RandomDraws, derived_seed, enumerate_outcome
 from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax
 from estimators.latents import Latents, LossFunction, Relaxation
-from estimators.layers import LatentLinear, dot_products
+from estimators.layers import LatentLinear, dot_products, start_near_zero
 from estimators.mappings import fenchel_young_loss
 from estimators.reinmax import ReinMax
 from estimators.relax import Relax, rebar
@@ -114,4 +114,5 @@ __all__ = [
     "fenchel_young_loss",
     "rebar",
     "sparsemax",
+    "start_near_zero",
 ]

@@ -56,3 +56,13 @@ def dot_products(table: LatentLinear, latents: Latents, candidates: Tensor) -> T
     if latents.enumerates:
         return products
     return products.index_select(0, latents.row * latents.size + latents.index)
+
+
+def start_near_zero(layer: nn.Module, scale: float = 0.01) -> None:
+    """Scale down the parameters of the layer that makes the scores, so that q starts nearly uniform.
+
+    A sparse mapping of larger scores gives most states no mass from the start, hence no gradient: they never come into use.
+    """
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(scale)

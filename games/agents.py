@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from estimators import LatentLinear, Latents, dot_products
+from estimators import LatentLinear, Latents, dot_products, start_near_zero
 
 
 class MLPSender(nn.Module):
@@ -23,14 +23,10 @@ class MLPSender(nn.Module):
     larger scores gives most messages no mass from the start, hence no gradient, and they would never come into use.
     """
 
-    initial_scale = 0.01
-
     def __init__(self, features: int, hidden_size: int, vocabulary_size: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(features, hidden_size), nn.ReLU(), nn.Linear(hidden_size, vocabulary_size))
-        with torch.no_grad():
-            for parameter in self.layers[-1].parameters():
-                parameter.mul_(self.initial_scale)
+        start_near_zero(self.layers[-1])
 
     def forward(self, target: Tensor) -> Tensor:
         """``[B, F]`` to scores ``[B, K]``."""

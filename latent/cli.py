@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from latent import data_cli
+from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, output, say_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,12 +28,7 @@ app = typer.Typer(
     "Start with `latent run configs/signal_game/sparsemax.yaml`.",
 )
 app.add_typer(data_cli.app, name="data")
-errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-output = Console(highlight=False, emoji=False)
 
-WRONG_CONFIGURATION = 2
-FAILED_RUN = 1
-INTERRUPTED = 130
 
 SUMMARY = {
     "test/success_rate": ("test success, most likely message", "{:.2%}"),
@@ -118,10 +114,6 @@ class _Progress:
         self.bar.stop()
 
 
-def _say_error(message: object) -> None:
-    errors.print(f"[bold red]error:[/] {escape(str(message))}")
-
-
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file of the experiment.", show_default=False)],
@@ -161,15 +153,15 @@ def run(
         summary, finished_before = execute(experiment, progress, force)
     except ConfigurationError as error:
         for mark, message in error.problems:
-            _say_error(f"{mark}: {message}")
+            say_error(f"{mark}: {message}")
             if mark.text:
                 errors.print(f"{mark.line:>6} | {mark.text}\n       | {' ' * (mark.column - 1)}^", markup=False, style="dim")
-        raise typer.Exit(WRONG_CONFIGURATION) from None
+        raise typer.Exit(WRONG_INPUT) from None
     except RunError as error:
-        _say_error(error)
-        raise typer.Exit(FAILED_RUN) from None
+        say_error(error)
+        raise typer.Exit(FAILED) from None
     except Interrupted as stopped:
-        _say_error(stopped)
+        say_error(stopped)
         raise typer.Exit(INTERRUPTED) from None
     finally:
         progress.stop()
@@ -223,8 +215,8 @@ def certify_estimators(
         for entry in chosen if estimators else []:
             certificates.build(*entry)
     except (OptionError, ConfigurationError) as error:
-        _say_error(error)
-        raise typer.Exit(WRONG_CONFIGURATION) from None
+        say_error(error)
+        raise typer.Exit(WRONG_INPUT) from None
     rows, failed = [], []
     with Progress(*Progress.get_default_columns(), console=errors, disable=not errors.is_terminal, transient=True) as progress:
         bar = progress.add_task("certifying", total=len(chosen) * len(FAMILY))
@@ -233,16 +225,16 @@ def certify_estimators(
                 rows.append(certificates.row(name, options, lambda: progress.advance(bar)))
             except (certificates.CertificateError, OptionError) as error:
                 failed.append(name)
-                _say_error(error)
+                say_error(error)
     if as_json:
         print(json.dumps([row.as_json() for row in rows], indent=2))
     else:
         _show_certificates(rows, certificates.COLUMNS)
     wrong = [row for row in rows if not row.passed]
     for row in wrong:
-        _say_error(f"not what it declares: {row.estimator}: {row.verdict}")
+        say_error(f"not what it declares: {row.estimator}: {row.verdict}")
     if wrong or failed:
-        raise typer.Exit(FAILED_RUN)
+        raise typer.Exit(FAILED)
 
 
 def _show_certificates(rows: list[Any], columns: tuple[str, ...]) -> None:
@@ -328,11 +320,11 @@ def plot(
         rows = points(runs, x, y)
         figures.write(figures.scatter(rows, x, y), out)
     except (ResultsError, figures.FigureError) as error:
-        _say_error(error)
-        raise typer.Exit(WRONG_CONFIGURATION) from None
+        say_error(error)
+        raise typer.Exit(WRONG_INPUT) from None
     except RunError as error:
-        _say_error(error)
-        raise typer.Exit(FAILED_RUN) from None
+        say_error(error)
+        raise typer.Exit(FAILED) from None
     if len(rows) < len(runs):
         errors.print(f"left out: {len(runs) - len(rows)} of {len(runs)} runs, which lack {escape(f'{x} or {y}')}")
     errors.print(f"{len(rows)} run{'s' * (len(rows) > 1)}: {escape(str(out))}")

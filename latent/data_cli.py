@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, output, say_error
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Get the images that experiments need, and see which are there.",
 )
-errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-output = Console(highlight=False, emoji=False)
-
-WRONG_ARGUMENTS = 2
-FAILED = 1
-INTERRUPTED = 130
 
 
 class _Bar:
@@ -78,11 +73,11 @@ def prepare(
         if name in DATASETS:
             errors.print(f"{escape(name)} is embedded in this package: there is nothing to prepare")
             return
-        _say_error(f"there is no data set {name!r}; there are: {', '.join(ORIGINALS)}")
-        raise typer.Exit(WRONG_ARGUMENTS)
+        say_error(f"there is no data set {name!r}; there are: {', '.join(ORIGINALS)}")
+        raise typer.Exit(WRONG_INPUT)
     if from_path is not None and not from_path.is_dir():
-        _say_error(f"--from: {from_path} is no folder")
-        raise typer.Exit(WRONG_ARGUMENTS)
+        say_error(f"--from: {from_path} is no folder")
+        raise typer.Exit(WRONG_INPUT)
     before = signal.signal(signal.SIGTERM, _terminate)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     try:
@@ -95,10 +90,10 @@ def prepare(
                 bar=lambda label: _Bar(progress, label),
             )
     except DataError as error:
-        _say_error(error)
+        say_error(error)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
-        _say_error("interrupted; nothing was written")
+        say_error("interrupted; nothing was written")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -118,10 +113,6 @@ def list_data() -> None:
         output.print(f"    {there if not entry.command else entry.remark}", soft_wrap=True, markup=False)
         if entry.command:
             output.print(f"    give: [bold]{entry.command}")
-
-
-def _say_error(message: object) -> None:
-    errors.print(f"[bold red]error:[/] {escape(str(message))}")
 
 
 def _megabytes(size: int) -> str:

@@ -79,14 +79,15 @@ class Autoencoder(ImageTask):
         self, images: Tensor, estimator: Estimator, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective to differentiate, ``[]``, and detached metrics of each image, ``[B]`` each."""
-        scores = self.encode(images)
+        inputs = self.as_input(images)
+        scores = self.encoder(inputs)
         divergence: Divergence = self.divergence
         bound = elbo(
             lambda latents: (-self.log_likelihood(latents, images), divergence.of_pairs(latents, scores)),
             lambda entropy: divergence.of_examples(entropy, scores),
             estimator,
             scores,
-            context=self.as_input(images),
+            context=inputs,
             generator=generator,
             beta=self.beta,
         )

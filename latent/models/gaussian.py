@@ -109,5 +109,4 @@ class Reparameterization(Estimator):
         return Proposal(Latents.regular_vectors(value), weights, q.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
-        value = proposal.latents.sum(proposal.weights * losses)
-        return Estimate.of(proposal, surrogate=value, value=value)
+        return Estimate.marginal(proposal, losses)

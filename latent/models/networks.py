@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import torch
 from torch import Tensor, nn
 
 from estimators import LatentLinear, Latents
@@ -16,17 +15,6 @@ def mlp(*sizes: int) -> nn.Sequential:
     for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-def start_near_zero(network: nn.Sequential, scale: float = 0.01) -> nn.Sequential:
-    """Scale down the last layer, so that scores start nearly equal.
-
-    A sparse mapping of larger scores gives most states no mass from the start, hence no gradient: they never come into use.
-    """
-    with torch.no_grad():
-        for parameter in network[-1].parameters():
-            parameter.mul_(scale)
-    return network
 
 
 class LatentMLP(nn.Module):

@@ -7,13 +7,13 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from estimators import SPACES, Estimator, Latents, OptionError, RandomDraws
+from estimators import SPACES, Estimator, Latents, OptionError, RandomDraws, start_near_zero
 from latent.datasets import ImageSet
 from latent.models.autoencoder import Autoencoder
 from latent.models.elbo import ClosedForm, ClosedFormGaussian, Prior, Relaxed
 from latent.models.gaussian import Gaussian, standard_normal_log_density
 from latent.models.image_task import check_sizes
-from latent.models.networks import LatentMLP, mlp, start_near_zero
+from latent.models.networks import LatentMLP, mlp
 
 Latent = Literal["categorical", "bit_vector", "gaussian"]
 
@@ -75,7 +75,7 @@ class VAE(Autoencoder):
         self.scores_size = 2 * latent_size if latent == "gaussian" else latent_size
         self.encoder = mlp(self.pixels, hidden_size, self.scores_size)
         if latent == "categorical":
-            start_near_zero(self.encoder)
+            start_near_zero(self.encoder[-1])
         self.decoder = LatentMLP(latent_size, (hidden_size,), self.pixels)
         self.space: Any
         if latent == "gaussian":

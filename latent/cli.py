@@ -309,9 +309,9 @@ def plot(
     - `latent plot results/vae results/bit_vector_vae --out vaes.html`
     - `latent plot results/signal_game --x total_decoder_calls --y test/success_rate --out calls.png`
     """
-    from latent.experiment import figures
-    from latent.experiment.finished import ResultsError, points, read_runs
     from latent.experiment.run_directory import RunError
+    from latent.reports import figures
+    from latent.reports.finished import ResultsError, points, read_runs
 
     out = out or Path(figures.default_name(x, y))
     try:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import altair as alt
 
-from latent.experiment.figures import COLOURS
-from latent.experiment.finished import ResultsError, estimator_labels, read_runs
 from latent.experiment.run_directory import RunError
+from latent.reports.figures import COLOURS
+from latent.reports.finished import ResultsError, estimator_labels, read_runs
 
 TITLES = {
     "val/accuracy": "validation accuracy",

@@ -14,8 +14,8 @@ from typing import Any
 
 from estimators.catalogue import label
 from latent.experiment import parts
-from latent.experiment.finished import ResultsError, read_runs
 from latent.experiment.run_directory import RunError
+from latent.reports.finished import ResultsError, read_runs
 
 Column = tuple[str, float, str]
 """Heading, factor, format."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.metadata
 import json
 import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import filelock
 import yaml
@@ -18,9 +19,19 @@ from torch import Tensor
 
 from latent.files import write_atomically, write_json, write_text
 
+State = Literal["finished", "running", "failed", "stopped", "planned"]
+"""``stopped``: begun, and to go on from its checkpoint; ``planned``: not begun."""
+
+PROBE_SECONDS = 0.5
+"""For how long a lock is asked for: whoever looks whether a run is being run holds its lock for an instant."""
+
 
 class RunError(Exception):
     """A run cannot start, go on or end; the message says why and what to do."""
+
+
+class RunInUse(RunError):
+    """Another process works on the run."""
 
 
 class RunDirectory:
@@ -37,6 +48,9 @@ class RunDirectory:
         self.error = path / "error.txt"
         self.environments = path / "env.json"
         self.pictures = path / "pictures"
+        self.configuration = path / "config.yaml"
+        self.plan = path / "plan.json"
+        self.lock = path / ".lock"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -45,18 +59,43 @@ class RunDirectory:
         Raises:
             RunError: if the directory cannot be written, or another process runs there.
         """
-        lock = filelock.FileLock(self.path / ".lock")
+        lock = filelock.FileLock(self.lock)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=PROBE_SECONDS, poll_interval=0.02)
         except filelock.Timeout as error:
-            raise RunError(f"{self.path} is in use: another process is running this experiment") from error
+            raise RunInUse(f"{self.path} is in use: another process is running this experiment") from error
         except OSError as error:
             raise RunError(f"cannot write to {self.path}: {error.strerror or error}") from error
         try:
             yield
         finally:
             lock.release()
+
+    def is_locked(self) -> bool:
+        """Whether a process works on the run."""
+        try:
+            with self.lock.open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no such file, or a file system without locks
+            return False
+        return False
+
+    def state(self) -> State:
+        """What has become of the run.
+
+        Raises:
+            RunError: if its summary is damaged.
+        """
+        if self.summary() is not None:
+            return "finished"
+        if self.is_locked():
+            return "running"
+        if self.error.exists():
+            return "failed"
+        return "stopped" if self.metrics.exists() else "planned"
 
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run; None of an unfinished one.
@@ -79,7 +118,7 @@ class RunDirectory:
 
     def begin(self, configuration: dict[str, Any]) -> None:
         """Write down the configuration, and the environment beside those of the processes before; forget their errors."""
-        write_text(self.path / "config.yaml", yaml.safe_dump(configuration, sort_keys=False))
+        self.write_configuration(configuration)
         try:
             before = json.loads(self.environments.read_text())
         except (OSError, ValueError):
@@ -89,6 +128,28 @@ class RunDirectory:
             write_json(self.environments, [*before, present])
         for left in (self.error, *self.path.glob(".*.partial"), *self.pictures.glob(".*.partial")):  # by a kill
             left.unlink(missing_ok=True)
+
+    def write_plan(self, configuration: str, grid: dict[str, Any]) -> None:
+        """Write down which configuration file of a sweep the run is of, and what the sweep's grid sets in it."""
+        write_json(self.plan, {"configuration": configuration, "grid": grid})
+
+    def grid(self) -> dict[str, Any]:
+        """What a sweep's grid sets in this run: dotted keys with their values; empty without a sweep.
+
+        Raises:
+            RunError: if the plan is damaged.
+        """
+        try:
+            grid: dict[str, Any] = json.loads(self.plan.read_text())["grid"]
+            return dict(grid)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{self.plan} is damaged: {error}; the sweep that made it writes it anew") from error
+
+    def write_configuration(self, configuration: dict[str, Any]) -> None:
+        """Write down the complete configuration; that is all that a run starts from."""
+        write_text(self.configuration, yaml.safe_dump(configuration, sort_keys=False))
 
     def clear(self) -> None:
         """Forget what an earlier run left here."""

@@ -61,7 +61,7 @@ def execute(experiment: Experiment, reporter: Reporter, force: bool = False) -> 
             if force:
                 directory.clear()
             return _Run(experiment, reporter).to_its_end(), False
-        except (RunError, Interrupted) as error:
+        except RunError as error:
             _record(directory, f"{error}\n")
             raise
         except OSError as error:

@@ -1,8 +1,9 @@
-"""Finished runs, read back from disk, and their metrics in words: what figures, tables and reports are made of."""
+"""Runs, read back from disk, and their metrics in words: what figures, tables and reports are made of."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 import statistics
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from estimators.catalogue import label
-from latent.experiment.run_directory import RunDirectory, RunError
+from latent.experiment.run_directory import RunDirectory, RunError, State
 from latent.experiment.yaml_source import ConfigurationError
 from latent.experiment.yaml_source import read as read_yaml
 
@@ -40,69 +41,102 @@ SPLITS = {"test": "", "val": "validation ", "train": "training "}
 
 
 class Run(TypedDict):
-    """A finished run: where it is, and what is in its ``config.yaml`` and its ``done.json``."""
+    """A run: where it is, its state, and what is in its ``config.yaml`` and its ``done.json``.
+
+    ``name`` is ``<experiment>/<run>``; ``summary`` is empty unless the run is finished; ``grid`` is what the grid of a sweep
+    sets in it, dotted keys with their values.
+    """
 
     directory: Path
+    name: str
+    state: State
     configuration: dict[str, Any]
     summary: dict[str, Any]
+    grid: dict[str, Any]
 
 
 class ResultsError(Exception):
     """Folders do not hold what is to be shown; the message says what is missing."""
 
 
-def read_runs(folders: Iterable[Path]) -> list[Run]:
-    """Every finished run, ``runs/*/done.json``, in or below some folders; those that are not finished are passed over.
+def read_runs(folders: Iterable[Path], unfinished: bool = False) -> list[Run]:
+    """Every finished run in or below some folders, in the order of their names; with ``unfinished``, every run.
 
     Raises:
-        ResultsError: if there is no such folder or no finished run, or one run is there twice.
-        RunError: if a finished run's file is damaged or missing.
+        ResultsError: if there is no such folder or no such run, or one run is there twice.
+        RunError: if a run's file is damaged or missing.
     """
     folders = list(folders)
     for folder in folders:
         if not folder.is_dir():
             raise ResultsError(f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}")
-    found = {file.resolve().parent: file.parent for folder in folders for file in sorted(folder.rglob("done.json"))}
-    directories = [shown for path, shown in found.items() if path.parent.name == "runs"]
-    if not directories:
-        raise ResultsError(f"there is no finished run (runs/*/done.json) in {', '.join(map(str, folders))}")
+    kind, file = ("run", "config.yaml") if unfinished else ("finished run", "done.json")
+    found = {path.resolve().parent: path.parent for folder in folders for path in sorted(folder.rglob(file))}
+    found = {path: shown for path, shown in found.items() if path.parent.name == "runs"}
+    if not found:
+        raise ResultsError(f"there is no {kind} (runs/*/{file}) in {', '.join(map(str, folders))}")
     runs: dict[str, Run] = {}
-    for directory in directories:
+    for directory in found.values():
         run = _read_run(directory)
-        identity = run["summary"]["run"]
-        if identity in runs:  # as a seed of its own, a copy would make the spread over seeds too small
-            raise ResultsError(f"the run {identity} is there twice: {runs[identity]['directory']} and {directory}")
-        runs[identity] = run
+        if run["name"] in runs:  # as a seed of its own, a copy would make the spread over seeds too small
+            raise ResultsError(f"the run {run['name']} is there twice: {runs[run['name']]['directory']} and {directory}")
+        runs[run["name"]] = run
     return list(runs.values())
 
 
 def _read_run(directory: Path) -> Run:
     files = RunDirectory(directory)
-    summary = files.summary()
-    if summary is None or not isinstance(summary["run"], str):
-        raise RunError(f"{files.done} is damaged: it is not a run's summary; --force runs the experiment anew")
-    path = directory / "config.yaml"
+    state = files.state()
+    summary = files.summary() if state == "finished" else None
     try:
-        configuration = read_yaml(path).data
+        configuration = read_yaml(files.configuration).data
     except ConfigurationError as error:
-        raise RunError(f"{path} is damaged or missing: {error.problems[0][1]}") from error
+        raise RunError(f"{files.configuration} is damaged or missing: {error.problems[0][1]}") from error
     estimator = configuration.get("estimator")
     if not isinstance(estimator, dict) or not isinstance(estimator.get("name"), str):
-        raise RunError(f"{path} is damaged: it does not name an estimator")
-    return {"directory": directory, "configuration": configuration, "summary": summary}
+        raise RunError(f"{files.configuration} is damaged: it does not name an estimator")
+    if summary is not None and not isinstance(summary["run"], str):
+        raise RunError(f"{files.done} is damaged: it is not a run's summary; --force runs the experiment anew")
+    return {
+        "directory": directory,
+        "name": summary["run"] if summary else f"{configuration.get('experiment')}/{directory.name}",
+        "state": state,
+        "configuration": configuration,
+        "summary": summary or {},
+        "grid": files.grid(),
+    }
+
+
+def read_rows(run: Run) -> list[Row]:
+    """The rows of a run's ``metrics.jsonl``; a line that a kill has cut off, at the end, is left out.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    path = RunDirectory(run["directory"]).metrics
+    try:
+        lines = path.read_bytes().split(b"\n")
+        return [json.loads(line) for line in lines[:-1]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged: {error}; --force runs the experiment anew") from error
 
 
 def without_seed(run: Run) -> str:
     """What the runs of one configuration that differ in their seed have in common: ``<experiment>/<estimator>-<hash>``."""
-    return re.sub(r"-s\d+-(?=[^-/]*$)", "-", run["summary"]["run"])
+    return re.sub(r"-s\d+-(?=[^-/]*$)", "-", run["name"])
 
 
 def estimator_labels(runs: Sequence[Run]) -> list[str]:
     """For each run, its estimator's name with those options that differ between the runs of that name.
 
-    An option that is null is left out: ``sparse_map`` beside ``sparse_map budget=16``.
+    An option that is null is left out: ``sparse_map`` beside ``sparse_map budget=16``. So is one that a sweep's grid sets.
     """
-    blocks = [run["configuration"]["estimator"] for run in runs]
+    blocks = [
+        {key: value for key, value in run["configuration"]["estimator"].items() if f"estimator.{key}" not in run["grid"]}
+        for run in runs
+    ]
     options: dict[str, dict[str, set[str]]] = defaultdict(dict)
     for block in blocks:
         options[block["name"]] |= {key: set() for key in block if key != "name"}

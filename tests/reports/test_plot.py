@@ -14,9 +14,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from latent.cli import app
-from latent.experiment import figures
-from latent.experiment.finished import ResultsError, estimator_labels, in_words, means, points, read_runs, title
 from latent.experiment.run_directory import RunError
+from latent.reports import figures
+from latent.reports.finished import ResultsError, estimator_labels, in_words, means, points, read_runs, title
 
 altair = pytest.importorskip("altair")
 pytest.importorskip("vl_convert")

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from latent.experiment.finished import Row, in_words, means, title
 from latent.files import write_atomically
+from latent.reports.finished import Row, in_words, means, title
 
 SUFFIXES = (".svg", ".png", ".pdf", ".html", ".json")
 WIDTH, HEIGHT = 700, 440
@@ -50,7 +50,7 @@ def default_name(x: str, y: str) -> str:
 
 
 def scatter(rows: Sequence[Row], x: str, y: str) -> Any:
-    """An Altair chart of what :func:`~latent.experiment.finished.points` returns.
+    """An Altair chart of what :func:`~latent.reports.finished.points` returns.
 
     It has a mark for each run, and a larger one with bars for each mean over seeds. Where the metrics are the rate and the
     distortion of one split, lines of constant ELBO lie behind.

@@ -1,0 +1,150 @@
+"""What a table or a page compares: configurations with their seeds, and of a sweep's grid only the cell that validation chose.
+
+Runs that differ in their seed are a *cell*. Cells that differ only in what a sweep's grid sets are one *entry*: its cell with
+the highest mean of the headline metric on validation is the chosen one, and its test metrics alone are reported.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from latent.experiment import parts
+from latent.experiment.configuration import UNNOTICED
+from latent.experiment.yaml_source import flatten
+from latent.reports.finished import ResultsError, Run, estimator_labels, without_seed
+
+NO_SETTINGS = ("task", "experiment", "seed", "estimator.", "data.", "tracking.", *(f"train.{name}" for name in UNNOTICED))
+"""Keys of a configuration, and beginnings of keys, that do not tell two entries of one problem apart."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Finished runs that differ in their seeds, in the order of these.
+
+    Attributes:
+        grid: what the sweep's grid sets in them; empty without a sweep.
+        runs: at least one.
+        validation: mean over seeds of the headline metric on validation at the end of training.
+    """
+
+    grid: dict[str, Any]
+    runs: list[Run]
+    validation: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a table and a colour of a chart: an estimator with its options, and what was chosen for it.
+
+    Attributes:
+        label: the estimator with the options that differ, unique within the problem.
+        problem: task and data set, as in ``signal_game on emoji``.
+        headline: the metric that the choice is made by, without its split; larger is better.
+        settings: the other keys of the configuration in which entries of the problem differ, dotted, with their values.
+        chosen: the best cell by validation.
+        rejected: the other cells, best first.
+    """
+
+    label: str
+    problem: str
+    headline: str
+    settings: dict[str, Any]
+    chosen: Cell
+    rejected: list[Cell]
+
+
+def problem(run: Run) -> str:
+    """The task and the data set of a run, as in ``signal_game on emoji``."""
+    task, data = run["configuration"]["task"], run["configuration"].get("data")
+    return f"{task} on {data['name']}" if isinstance(data, dict) and "name" in data else str(task)
+
+
+def select(runs: Sequence[Run]) -> list[Entry]:
+    """The entries of finished runs, by problem and label.
+
+    Of the cells of one entry, those compete that have the most finished seeds: a mean over fewer would be easier to win with,
+    and a cell with a failed seed has no claim. Ties go to the cell that made fewer decoder calls.
+
+    Raises:
+        ResultsError: if a run lacks the metric that the choice is made by.
+    """
+    by_problem: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_problem[problem(run)].append(run)
+    return [entry for name in sorted(by_problem) for entry in _entries(name, by_problem[name])]
+
+
+def _entries(name: str, runs: list[Run]) -> list[Entry]:
+    task: Any = parts.tasks().get(runs[0]["configuration"]["task"])
+    if task is None:
+        raise ResultsError(f"{runs[0]['directory']}: there is no task {runs[0]['configuration']['task']!r} here")
+    settings = _differing([_settings(run) for run in runs])
+    groups: dict[str, list[tuple[str, dict[str, Any], Run]]] = defaultdict(list)
+    for run, label, setting in zip(runs, estimator_labels(runs), settings, strict=True):
+        apart = {key: value for key, value in setting.items() if key not in run["grid"]}
+        block = {
+            key: value for key, value in run["configuration"]["estimator"].items() if f"estimator.{key}" not in run["grid"]
+        }
+        groups[json.dumps([block, apart, sorted(run["grid"])], sort_keys=True)].append((label, setting, run))
+    entries = []
+    for members in groups.values():
+        chosen, rejected = _choose([run for _, _, run in members], task.headline)
+        label, setting = next((label, setting) for label, setting, run in members if run is chosen.runs[0])
+        entries.append(Entry(label, name, task.headline, setting, chosen, rejected))
+    return sorted(_told_apart(entries), key=lambda entry: entry.label)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    flat = flatten(run["configuration"])
+    return {key: value for key, value in flat.items() if not any(key == no or key.startswith(no) for no in NO_SETTINGS)}
+
+
+def _differing(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    keys = list(dict.fromkeys(key for each in settings for key in each))
+    kept = [key for key in keys if len({json.dumps(each.get(key), sort_keys=True) for each in settings}) > 1]
+    return [{key: each.get(key) for key in kept} for each in settings]
+
+
+def _choose(runs: list[Run], headline: str) -> tuple[Cell, list[Cell]]:
+    by_cell: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_cell[without_seed(run)].append(run)
+    cells = [_cell(members, f"val/{headline}") for members in by_cell.values()]
+    most = max(len(cell.runs) for cell in cells)
+
+    def rank(cell: Cell) -> tuple[bool, float, float]:
+        calls = statistics.fmean(run["summary"].get("total_decoder_calls", 0) for run in cell.runs)
+        return len(cell.runs) < most, -cell.validation, calls
+
+    ranked = sorted(cells, key=rank)
+    return ranked[0], ranked[1:]
+
+
+def _cell(runs: list[Run], metric: str) -> Cell:
+    for run in runs:
+        if not isinstance(run["summary"].get(metric), int | float):
+            raise ResultsError(f"the run {run['name']} has no {metric}, which the choice between cells of a grid is made by")
+    ordered = sorted(runs, key=lambda run: run["summary"]["seed"])
+    return Cell(ordered[0]["grid"], ordered, statistics.fmean(run["summary"][metric] for run in ordered))
+
+
+def _told_apart(entries: list[Entry]) -> list[Entry]:
+    """Add settings to the labels of entries that would have the same one."""
+    same: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        same[entry.label].append(entry)
+    result = []
+    for label, members in same.items():
+        for member, own in zip(members, _differing([member.settings for member in members]), strict=True):
+            words = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in own.items())
+            result.append(Entry(f"{label} {words}".strip(), *_rest(member)) if len(members) > 1 else member)
+    return result
+
+
+def _rest(entry: Entry) -> tuple[Any, ...]:
+    return entry.problem, entry.headline, entry.settings, entry.chosen, entry.rejected

@@ -16,8 +16,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from latent import data_cli
-from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, output, say_error
+from latent import data_cli, sweep_cli
+from latent.terminal import (
+    FAILED,
+    HEADLINES,
+    INTERRUPTED,
+    WRONG_INPUT,
+    errors,
+    in_short,
+    output,
+    say_configuration_error,
+    say_error,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +38,7 @@ app = typer.Typer(
     "Start with `latent run configs/signal_game/sparsemax.yaml`.",
 )
 app.add_typer(data_cli.app, name="data")
+app.command("sweep")(sweep_cli.sweep)
 
 
 SUMMARY = {
@@ -47,11 +58,6 @@ SUMMARY = {
     "test/entropy": ("entropy of q (nats)", "{:.3f}"),
     "step": ("steps", "{:,}"),
     "time/seconds": ("training time (s)", "{:.1f}"),
-}
-HEADLINES = {
-    "success_rate": ("success", "{:.1%}"),
-    "accuracy": ("accuracy", "{:.1%}"),
-    "elbo": ("ELBO", "{:.1f}"),
 }
 
 
@@ -93,8 +99,10 @@ class _Progress:
             self.bar.update(self.task, completed=step, speed=f"{(step - self.first) / (now - self.begun):.0f}")
 
     def row(self, row: dict[str, Any]) -> None:
-        label, form = HEADLINES.get(self.metric, (self.metric, "{:.4g}"))
-        shown = {split: form.format(row[key]) for split in ("train", "val") if (key := f"{split}/{self.metric}") in row}
+        label = HEADLINES.get(self.metric, (self.metric, ""))[0]
+        shown = {
+            split: in_short(self.metric, row[key]) for split in ("train", "val") if (key := f"{split}/{self.metric}") in row
+        }
         calls = f"{row['train/decoder_calls']:.2f}"
         self.bar.update(
             self.task,
@@ -152,10 +160,7 @@ def run(
         experiment = prepare(load(config, overrides or []), out)
         summary, finished_before = execute(experiment, progress, force)
     except ConfigurationError as error:
-        for mark, message in error.problems:
-            say_error(f"{mark}: {message}")
-            if mark.text:
-                errors.print(f"{mark.line:>6} | {mark.text}\n       | {' ' * (mark.column - 1)}^", markup=False, style="dim")
+        say_configuration_error(error)
         raise typer.Exit(WRONG_INPUT) from None
     except RunError as error:
         say_error(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -11,6 +13,27 @@ output = Console(highlight=False, emoji=False)
 FAILED = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
+
+
+HEADLINES = {
+    "success_rate": ("success", "{:.1%}"),
+    "accuracy": ("accuracy", "{:.1%}"),
+    "elbo": ("ELBO", "{:.1f}"),
+}
+"""Metrics that progress is shown by: a word, and a form."""
+
+
+def in_short(metric: str, value: float) -> str:
+    """A value of a headline metric, as in ``83.5%``."""
+    return HEADLINES.get(metric, ("", "{:.4g}"))[1].format(value)
+
+
+def say_configuration_error(error: Any) -> None:
+    """Print every mistake of a configuration with its place, and the line that it stands in."""
+    for mark, message in error.problems:
+        say_error(f"{mark}: {message}")
+        if mark.text:
+            errors.print(f"{mark.line:>6} | {mark.text}\n       | {' ' * (mark.column - 1)}^", markup=False, style="dim")
 
 
 def say_error(message: object) -> None:

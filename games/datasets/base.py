@@ -86,6 +86,16 @@ class FeatureSet:
         """
         if (self.split == SPLITS["validation"]).any():
             return self
+        if fraction not in self._with_validation:
+            self._with_validation[fraction] = self._divided(fraction)
+        return self._with_validation[fraction]
+
+    @cached_property
+    def _with_validation(self) -> dict[float, FeatureSet]:
+        """What was made of this set before: a sweep asks for the same division, and its fingerprint, for every run."""
+        return {}
+
+    def _divided(self, fraction: float) -> FeatureSet:
         train = (self.split == SPLITS["train"]).nonzero()[:, 0]
         shuffled = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(derived_seed("validation images")))]
         order = shuffled[self.labels[shuffled].argsort(stable=True)]

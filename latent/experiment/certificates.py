@@ -17,7 +17,7 @@ from estimators.catalogue import CATALOGUE, Entry, label, verdict
 from estimators.certify import Certificate, certify
 from estimators.problems import FAMILY
 from latent.experiment import parts
-from latent.experiment.yaml_source import Source, with_overrides
+from latent.experiment.yaml_source import Source, parse_override, with_overrides
 
 COLUMNS = ("estimator", "unbiased", "encoder\nbias", "decoder\nbias", "vari-\nance", "calls", "var ×\ncalls")
 
@@ -129,7 +129,7 @@ def entries(words: Sequence[str]) -> list[Entry]:
             close = difflib.get_close_matches(name, available, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise OptionError("estimator", f"there is no {name!r}{hint}; estimators: {', '.join(available)}")
-        given = [(name, with_overrides(Source(), options).data)] if options else []
+        given = [(name, with_overrides(Source(), map(parse_override, options)).data)] if options else []
         found += given or [entry for entry in catalogued if entry[0] == name] or [(name, {})]
     return found if chosen else catalogued
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -15,7 +16,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_mode
 
 from estimators import OptionError
 from latent.experiment import parts
-from latent.experiment.yaml_source import ConfigurationError, Source, read, with_overrides
+from latent.experiment.yaml_source import ConfigurationError, Override, Source, parse_override, read, with_overrides
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Training(BaseModel):
@@ -64,6 +67,37 @@ class Tracking(BaseModel):
     tags: list[str] = Field([], description="Tags of the run, besides the task, the estimator and the data set.")
 
 
+class Sweep(BaseModel):
+    """Which runs ``latent sweep`` makes of a file, and how it runs them."""
+
+    model_config = parts.STRICT
+
+    configurations: list[str] | dict[str, dict[str, Any] | None] | None = Field(
+        None,
+        description="Files to sweep, relative to this one, or a block of files with overrides for each; without it, this file.",
+    )
+    seeds: Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)] | None = Field(
+        None, description="Number of seeds, from 0 on, or a list of them; without it, the seed of the configuration."
+    )
+    overrides: dict[str, Any] = Field({}, description="Dotted keys with the value that every run has, as in train.steps: 8000.")
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {}, description="Dotted keys, each with the values to try; every combination is run with every seed."
+    )
+    launcher: Literal["local", "ray", "slurm", "debug"] | None = Field(
+        None,
+        description="Where runs are run: processes here, Ray, Slurm, or this process one after another; without it, local.",
+    )
+    workers: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Runs at a time; without it, as many as the processors, or the cluster, have room for."
+    )
+    gpus: float | None = Field(
+        None, ge=0, description="Graphics processors of a run, as a fraction where several share one; without it, 1 with cuda."
+    )
+    slurm: dict[str, Any] = Field(
+        {}, description="Parameters of the Slurm jobs, in submitit's names, such as slurm_partition and timeout_min."
+    )
+
+
 class Common(BaseModel):
     """Keys that every configuration has."""
 
@@ -74,7 +108,7 @@ class Common(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name of the folder that groups runs to compare.",
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the parameters, the training games and the estimator.")
+    seed: Seed = Field(0, description="Seed of the parameters, the training games and the estimator.")
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda, or one of several as in cuda:1.")
     precision: Literal["32-true", "64-true", "bf16-mixed"] = Field(
         "32-true", description="Arithmetic: single, double, or bfloat16 autocast."
@@ -119,6 +153,7 @@ def root_model(task: str, estimator: str | None = None, data: str | None = None)
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file, which may leave to the file it extends whatever it does not say."""
     models = [root_model(task) for task in parts.tasks()]
+    sweep = TypeAdapter(Sweep).json_schema()
     schema = TypeAdapter(_union(models, "task")).json_schema()
     schema.pop("discriminator", None)
     if "oneOf" in schema:  # a file that leaves its task to the one that it extends may fit several
@@ -130,6 +165,7 @@ def json_schema() -> dict[str, Any]:
             "type": "string",
             "description": "A file, relative to this one, to start from.",
         }
+        root["properties"]["sweep"] = sweep
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -152,13 +188,14 @@ class Configuration:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def load(path: Path, overrides: list[str]) -> Configuration:
-    """Read a configuration file with overrides ``KEY=VALUE``.
+def load(path: Path, overrides: Sequence[str | Override]) -> Configuration:
+    """Read a configuration file with overrides, ``KEY=VALUE`` where they are text.
 
     Raises:
         ConfigurationError: with the place of every mistake, and what would have been right.
     """
-    source = with_overrides(read(path), overrides)
+    source, _ = read_sweep(path)
+    source = with_overrides(source, [parse_override(each) if isinstance(each, str) else each for each in overrides])
     available: Any = parts.tasks()
     task = _chosen(source, ("task",), available, "task")
     estimator = _chosen(source, ("estimator", "name"), parts.estimators(), "estimator")
@@ -169,6 +206,39 @@ def load(path: Path, overrides: list[str]) -> Configuration:
     except ValidationError as error:
         raise ConfigurationError([_problem(source, model, dict(problem)) for problem in error.errors()]) from None
     return Configuration(resolved.model_dump(), source)
+
+
+def read_sweep(path: Path) -> tuple[Source, Source]:
+    """Read a configuration file without its block ``sweep``, and that block.
+
+    Raises:
+        ConfigurationError: if a file is missing, unreadable or wrong.
+    """
+    source = read(path)
+    sweep = source.within("sweep")
+    if not isinstance(source.data.pop("sweep", {}), dict):
+        raise ConfigurationError.at(source.mark(("sweep",)), "sweep must be a block of keys")
+    marks = {key: mark for key, mark in source.marks.items() if key[:1] != ("sweep",)}
+    return Source(source.data, marks), sweep
+
+
+def sweep_settings(block: Source) -> Sweep:
+    """Check a block ``sweep``.
+
+    Raises:
+        ConfigurationError: with the place of every mistake.
+    """
+    try:
+        return Sweep.model_validate(block.data)
+    except ValidationError as error:
+        problems = {str(problem["loc"][0]): dict(problem) for problem in reversed(error.errors())}
+    described = []
+    for key, problem in reversed(problems.items()):
+        mark, message = _problem(block, Sweep, problem)
+        if key in Sweep.model_fields:
+            message = f"{key}: {Sweep.model_fields[key].description} Got {_shown(block.data[key])}"
+        described.append((mark, f"sweep.{message}"))
+    raise ConfigurationError(described)
 
 
 def _chosen(source: Source, path: tuple[str, ...], available: Any, kind: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Experiment:
         fabric: device and precision.
         identity: ``<experiment>/<run>``, where the run's name holds the hash of all that decides its results.
         directory: where the run lives.
+        digest: that hash, which the runs of other seeds have too.
     """
 
     configuration: dict[str, Any]
@@ -52,10 +54,16 @@ class Experiment:
     fabric: Fabric
     identity: str
     directory: RunDirectory
+    digest: str
 
 
-def prepare(configuration: Configuration, out: Path) -> Experiment:
+def prepare(configuration: Configuration, out: Path, contents: dict[str, Any] | None = None) -> Experiment:
     """Build an experiment's parts.
+
+    Args:
+        configuration: what to build.
+        out: the folder of the results.
+        contents: data sets that were built before, which are used again; those that are built are added.
 
     Raises:
         ConfigurationError: if a part refuses its options, or the device is not there.
@@ -78,9 +86,12 @@ def prepare(configuration: Configuration, out: Path) -> Experiment:
     task_part: Any = parts.tasks()[data["task"]]
     if data["train"]["warm_start_steps"] and not hasattr(task_part, "warm_start"):
         raise configuration.error("train", OptionError("warm_start_steps", f"{data['task']} has no warm start; it must be 0"))
-    content = build("data", task_part.datasets[data["data"]["name"]])
+    contents = {} if contents is None else contents
+    key = json.dumps([data["task"], data["data"]])
+    if key not in contents:
+        contents[key] = build("data", task_part.datasets[data["data"]["name"]])
     torch.manual_seed(derived_seed("parameters", data["seed"]))
-    task = build(task_part.section, task_part, content)
+    task = build(task_part.section, task_part, contents[key])
     estimator = build("estimator", parts.estimators()[data["estimator"]["name"]])
     if estimator.space is not task.space:
         place = "space" if "space" in data["estimator"] else "name"
@@ -93,9 +104,16 @@ def prepare(configuration: Configuration, out: Path) -> Experiment:
     except OptionError as error:
         block = task_part.section if error.option in data[task_part.section] else "estimator"
         raise configuration.error(block, error) from error
-    name = f"{data['estimator']['name']}-s{data['seed']}-{configuration.digest(task.fingerprint)}"
-    directory = RunDirectory(out / data["experiment"] / "runs" / name)
-    return Experiment(data, Objective(task, estimator), fabric, f"{data['experiment']}/{name}", directory)
+    digest = configuration.digest(task.fingerprint)
+    directory = directory_of(data, digest, out)
+    identity = f"{data['experiment']}/{directory.path.name}"
+    return Experiment(data, Objective(task, estimator), fabric, identity, directory, digest)
+
+
+def directory_of(configuration: dict[str, Any], digest: str, out: Path) -> RunDirectory:
+    """Where a run lives below the folder of the results."""
+    name = f"{configuration['estimator']['name']}-s{configuration['seed']}-{digest}"
+    return RunDirectory(out / configuration["experiment"] / "runs" / name)
 
 
 def _fabric(configuration: Configuration) -> Fabric:

@@ -43,15 +43,23 @@ class Reporter(Protocol):
         """A row of metrics has been written; of those, with the means that training has."""
 
 
-def execute(experiment: Experiment, reporter: Reporter, force: bool = False) -> tuple[dict[str, Any], bool]:
+def execute(
+    experiment: Experiment, reporter: Reporter, force: bool = False, stop: threading.Event | None = None
+) -> tuple[dict[str, Any], bool]:
     """Run an experiment to its end, from its checkpoint where it has one.
+
+    Args:
+        experiment: what to run.
+        reporter: who is told how it goes on.
+        force: whether to forget what an earlier run left.
+        stop: what asks the run to stop after the step; without it, the signals SIGINT and SIGTERM do.
 
     Returns:
         The summary, and whether the run had been finished before.
 
     Raises:
         RunError: if the run cannot go on; its directory then says why in ``error.txt``.
-        Interrupted: after a signal to stop, once a checkpoint is written.
+        Interrupted: after it was asked to stop, once a checkpoint is written.
     """
     directory = experiment.directory
     if not force and (summary := directory.summary()) is not None:
@@ -60,7 +68,7 @@ def execute(experiment: Experiment, reporter: Reporter, force: bool = False) -> 
         try:
             if force:
                 directory.clear()
-            return _Run(experiment, reporter).to_its_end(), False
+            return _Run(experiment, reporter).to_its_end(stop), False
         except RunError as error:
             _record(directory, f"{error}\n")
             raise
@@ -91,7 +99,7 @@ class _Run:
         self.begun = time.monotonic()
         self.pictures: dict[str, Path] = {}
 
-    def to_its_end(self) -> dict[str, Any]:
+    def to_its_end(self, stop: threading.Event | None) -> dict[str, Any]:
         rows = self._restore()
         configuration, steps = self.experiment.configuration, self.steps
         self.directory.begin(configuration)
@@ -99,7 +107,7 @@ class _Run:
         sink = WandbSink(configuration, self.directory.path, self.experiment.identity, rows)
         summary: dict[str, Any] = {}
         try:
-            with MetricsLog(self.directory.metrics) as log, _stop_signals() as stop:
+            with MetricsLog(self.directory.metrics) as log, _stop_signals(stop) as stop:
                 while self.training.step < steps:
                     row = self._advance(log)
                     if row:
@@ -199,10 +207,10 @@ class _Run:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one acts as it always does."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+def _stop_signals(given: threading.Event | None) -> Iterator[threading.Event]:
+    """The event that is given, else one that the first SIGINT or SIGTERM sets; a second one acts as it always does."""
+    stop = given or threading.Event()
+    if given is not None or threading.current_thread() is not threading.main_thread():
         yield stop
         return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -227,30 +227,54 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
     return read(target, (*seen, path.resolve())).merged_with(source)
 
 
-def parse_override(text: str) -> tuple[Key, Source]:
-    """Read one ``KEY=VALUE`` of the command line, with a dotted key and a YAML value; also returns the key's path.
+Override = tuple[Key, Source]
+"""A key's path, and a mapping that holds nothing but that key."""
+
+
+def override(path: Key, value: Any, mark: Mark) -> Override:
+    """One key set to a value, which was written at ``mark``."""
+    data: Any = value
+    for part in reversed(path):
+        data = {part: data}
+    return path, Source(data, {path: mark})
+
+
+def parse_override(text: str) -> Override:
+    """Read one ``KEY=VALUE`` of the command line, with a dotted key and a YAML value.
 
     Raises:
         ConfigurationError: if there is no ``=``, or the value is not YAML.
     """
     origin = Mark(f"command line, {text[:200]!r}")
     key, separator, value = text.partition("=")
-    path = tuple(key.strip().split("."))
-    if not separator or not all(path):
+    path = split_key(key)
+    if not separator or not path:
         raise ConfigurationError.at(origin, "an override is written KEY=VALUE, as in train.steps=1000")
+    return override(path, parse_value(value, origin), origin)
+
+
+def split_key(key: str) -> Key:
+    """The parts of a dotted key; empty, if one of them is."""
+    path = tuple(key.strip().split("."))
+    return path if all(path) else ()
+
+
+def parse_value(text: str, origin: Mark) -> Any:
+    """Read one YAML value that was written at ``origin``.
+
+    Raises:
+        ConfigurationError: if it is not YAML, or more than a value.
+    """
     try:
-        content = parse(f"value: {value}", "").data
+        content = parse(f"value: {text}", "").data
     except ConfigurationError as error:
         raise ConfigurationError.at(origin, error.problems[0][1]) from error
     if len(content) > 1:
         raise ConfigurationError.at(origin, "an override sets one key; give others as arguments of their own")
-    data: Any = content["value"]
-    for part in reversed(path):
-        data = {part: data}
-    return path, Source(data, {path: origin})
+    return content["value"]
 
 
-def with_overrides(source: Source, overrides: Iterable[str]) -> Source:
+def with_overrides(source: Source, overrides: Iterable[Override]) -> Source:
     """``source`` with every override laid over it at once, so that their order does not matter.
 
     Raises:
@@ -258,14 +282,13 @@ def with_overrides(source: Source, overrides: Iterable[str]) -> Source:
     """
     together = Source()
     given: list[Key] = []
-    for text in overrides:
-        path, override = parse_override(text)
+    for path, single in overrides:
         for other in given:
             if path[: len(other)] == other or other[: len(path)] == path:
                 message = f"{'.'.join(path)} and {'.'.join(other)} cannot both be given"
-                raise ConfigurationError.at(override.marks[path], message)
+                raise ConfigurationError.at(single.marks[path], message)
         given.append(path)
-        together = together.merged_with(override)
+        together = together.merged_with(single)
     return source.merged_with(together)
 
 

@@ -1,0 +1,193 @@
+"""The command line of sweeps: ``latent sweep``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+
+from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, output, say_configuration_error, say_error
+
+if TYPE_CHECKING:
+    from latent.sweeps.board import Board
+    from latent.sweeps.plan import PlannedRun
+
+
+def sweep(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONFIG... [KEY=VALUE]...",
+            help="YAML files of experiments or of sweeps, and overrides for every run.",
+            show_default=False,
+        ),
+    ],
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N|LIST", help="10: seeds 0 to 9; 3,5,7: these.", show_default="that of CONFIG")
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V1,V2,...", help="Values to try; with several --grid, every combination.", show_default=False
+        ),
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(metavar="local|ray|slurm|debug", help="Where runs are run.", show_default="local")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time.", show_default="as there are processors; on a cluster, no limit")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray: the cluster to use, or auto.", show_default="a local one is started")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan: runs, states, estimated time; run nothing.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run those again that have failed before.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run all anew, whatever earlier runs left.")] = False,
+) -> None:
+    """Run every combination of configurations, grid cells and seeds, each once.
+
+    Finished runs are recognised by the hash of their configuration and data, and are not run again. Whatever dies in between
+    (a run, this command, the machine): the same command goes on, from the checkpoints. Several commands may share the
+    work of one sweep.
+
+    Launchers: `local`, processes of this machine with one thread each; `ray`, a Ray cluster (needs
+    `pip install 'discrete-latent[ray]'`); `slurm`, job arrays (needs `pip install 'discrete-latent[slurm]'`); `debug`, this
+    process, one run after another.
+
+    A file may have a block `sweep` with `seeds`, `grid`, `overrides`, `launcher`, `workers` and `configurations`: a list of files,
+    or a block of files with overrides for each. Options given here come before it.
+    Exit codes: 0 all finished, 1 a run failed, 2 wrong input, 130 interrupted.
+
+    Examples:
+
+    - `latent sweep configs/signal_game/{dense,sparsemax}.yaml --seeds 5`
+    - `latent sweep configs/signal_game/gumbel.yaml --seeds 3 --grid estimator.temperature=0.5,1 --grid train.learning_rate=1e-3,3e-4`
+    - `latent sweep configs/sweeps/emoji.yaml train.steps=1000 --dry-run`
+    - then `latent table results/signal_game` and `latent report results/signal_game`
+    """
+    from latent.experiment.run_directory import RunError
+    from latent.experiment.yaml_source import ConfigurationError
+    from latent.sweeps.launcher import LauncherError, Stopped
+
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=errors, show_path=False, show_time=False)],
+    )
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        launch = {"launcher": launcher, "workers": workers, "address": address}
+        code = _sweep(arguments, seeds, grid or [], out, dry_run, retry_failed, force, **launch)
+    except ConfigurationError as error:
+        say_configuration_error(error)
+        raise typer.Exit(WRONG_INPUT) from None
+    except LauncherError as error:
+        say_error(error)
+        raise typer.Exit(WRONG_INPUT) from None
+    except (RunError, OSError) as error:
+        say_error(error)
+        raise typer.Exit(FAILED) from None
+    except (Stopped, KeyboardInterrupt):
+        errors.print("stopped; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    raise typer.Exit(code)
+
+
+def _sweep(
+    arguments: Sequence[str],
+    seeds: str | None,
+    grid: Sequence[str],
+    out: Path,
+    dry_run: bool,
+    retry_failed: bool,
+    force: bool,
+    **launch: Any,
+) -> int:
+    from latent.experiment.yaml_source import parse_override
+    from latent.sweeps.board import Board
+    from latent.sweeps.launchers import launcher_for, processors
+    from latent.sweeps.plan import parse_grid, parse_seeds, plan, resources
+
+    files = [Path(each) for each in arguments if "=" not in each or Path(each).is_file()]
+    overrides = [parse_override(each) for each in arguments if "=" in each and not Path(each).is_file()]
+    needed = resources(files, **launch)
+    with errors.status("planning") if errors.is_terminal else contextlib.nullcontext():
+        runs = plan(files, overrides, out, parse_seeds(seeds) if seeds else None, dict(map(parse_grid, grid)))
+        board = Board(runs)
+    if dry_run:
+        _show_plan(board, needed.workers or processors(runs))
+        return 0
+    run_all = launcher_for(needed, runs)
+    for planned in runs:
+        if force:
+            with planned.directory.locked():
+                planned.directory.clear()
+        planned.write()
+    board.look(everything=True)
+    pending = board.of("planned", "stopped", "running", *(("failed",) if retry_failed else ()))
+    return _run(board, run_all, [standing.run for standing in pending], needed.workers)
+
+
+def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int | None) -> int:
+    """Run what is to be run, and say how all stand in the end."""
+    from latent.sweeps.view import View, words_for
+
+    total = len(board.standings)
+    crashes: dict[Path, str] = {}
+    if pending:
+        errors.print(f"{total} runs: {words_for(board)}; to run: {len(pending)}")
+        with View(board, workers or len(pending), errors) as tick:
+            crashes = run_all([run.directory.path for run in pending], tick)
+    board.look(everything=True)
+    wrong = board.of("failed", "stopped", "planned", "running")
+    for standing in wrong:
+        directory = standing.run.directory
+        reason = crashes.get(directory.path, f"see {directory.error}")
+        with contextlib.suppress(OSError):
+            reason = crashes.get(directory.path) or f"{directory.error.read_text().splitlines()[0]} ({directory.error})"
+        say_error(f"{directory.path.name}: {reason}")
+    errors.print(f"{total} runs: {words_for(board)}" + ("" if pending else "; nothing to run"))
+    if any(standing.state == "failed" and standing.run.directory.path not in crashes for standing in wrong):
+        errors.print("--retry-failed runs those again that have failed, from their checkpoints")
+    folders = sorted({str(standing.run.directory.path.parents[1]) for standing in board.standings})
+    errors.print(f"latent table {escape(' '.join(folders))}", style="dim")
+    return FAILED if wrong else 0
+
+
+def _show_plan(board: Board, workers: int) -> None:
+    """A line for each cell: what it is, its seeds, and how its runs stand."""
+    from latent.sweeps.view import duration, words_for
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("configuration", "grid", "seeds", "steps", "runs"):
+        table.add_column(column, justify="right" if column == "steps" else "left", overflow="fold")
+    cells: dict[str, list[Any]] = {}
+    for standing in board.standings:
+        cells.setdefault(standing.run.cell, []).append(standing)
+    for members in cells.values():
+        run = members[0].run
+        chosen = " ".join(f"{key}={value}" for key, value in run.grid.items())
+        numbers = ", ".join(str(member.run.configuration["seed"]) for member in members)
+        counts = Counter(member.state for member in members)
+        states = ", ".join(f"{count} {state}" for state, count in counts.items())
+        table.add_row(run.source.stem, escape(chosen), numbers, f"{run.steps:,}", states)
+    output.print(table)
+    left = board.seconds_left(workers)
+    output.print(f"{len(board.standings)} runs in {len(cells)} cells: {words_for(board)}")
+    guess = (
+        f"about {duration(left)} with {workers} at a time" if left is not None else "not known before the first rows of metrics"
+    )
+    output.print(f"time left: {guess}")

@@ -1,0 +1,1 @@
+"""Sweeps: many runs of many configurations, wherever they run, each finished once whatever dies in between."""

@@ -67,14 +67,14 @@ def sweep(
     `pip install 'discrete-latent[ray]'`); `slurm`, job arrays (needs `pip install 'discrete-latent[slurm]'`); `debug`, this
     process, one run after another.
 
-    A file may have a block `sweep` with `seeds`, `grid`, `overrides`, `launcher`, `workers` and `configurations`: a list of files,
-    or a block of files with overrides for each. Options given here come before it.
+    A file may have a block `sweep` with `seeds`, `grid`, `overrides`, `launcher`, `workers` and `configurations`: a list of
+    files, or a block of files with overrides for each. Options given here come before it.
     Exit codes: 0 all finished, 1 a run failed, 2 wrong input, 130 interrupted.
 
     Examples:
 
     - `latent sweep configs/signal_game/{dense,sparsemax}.yaml --seeds 5`
-    - `latent sweep configs/signal_game/gumbel.yaml --seeds 3 --grid estimator.temperature=0.5,1 --grid train.learning_rate=1e-3,3e-4`
+    - `latent sweep configs/signal_game/gumbel.yaml --seeds 3 --grid estimator.temperature=0.5,1 --grid train.steps=1000,2000`
     - `latent sweep configs/sweeps/emoji.yaml train.steps=1000 --dry-run`
     - then `latent table results/signal_game` and `latent report results/signal_game`
     """

@@ -58,13 +58,13 @@ def scatter(rows: Sequence[Row], x: str, y: str) -> Any:
     Raises:
         FigureError: if Altair is not installed.
     """
-    _check_installed("altair", "Altair")
+    check_installed("altair", "Altair")
     import altair as alt
 
     averages = means(rows)
     tradeoff = sorted((x, y)) == sorted(f"{x.partition('/')[0]}/{name}" for name in ("rate", "distortion"))
-    across = _domain([*rows, *averages], "x", 0.12 if tradeoff else 0.07)  # room for the words at the ends of the lines
-    up = _domain([*rows, *averages], "y", 0.07)
+    across = domain([*rows, *averages], "x", 0.12 if tradeoff else 0.07)  # room for the words at the ends of the lines
+    up = domain([*rows, *averages], "y", 0.07)
     labels = sorted({row["estimator"] for row in rows})
     legend = alt.Legend(title=None, orient="bottom", columns=_columns(labels), labelLimit=0, symbolOpacity=1, symbolSize=110)
 
@@ -78,7 +78,7 @@ def scatter(rows: Sequence[Row], x: str, y: str) -> Any:
         "color": by_estimator(alt.Color, COLOURS),
         "shape": by_estimator(alt.Shape, SHAPES),
     }
-    layers = _lines_of_constant_elbo(across, up) if tradeoff else []
+    layers = lines_of_constant_elbo(across, up) if tradeoff else []
     layers.append(_marks_of_runs(rows, encoding, x, y))
     if averages:
         layers += _marks_of_means(averages, encoding, x, y)
@@ -124,7 +124,7 @@ def _marks_of_means(averages: Sequence[Row], encoding: Row, x: str, y: str) -> l
     ]
 
 
-def _lines_of_constant_elbo(across: tuple[float, float], up: tuple[float, float]) -> list[Any]:
+def lines_of_constant_elbo(across: tuple[float, float], up: tuple[float, float]) -> list[Any]:
     """Faint diagonals, each with its ELBO at its upper left end."""
     import altair as alt
 
@@ -150,7 +150,7 @@ def _round_step(least: float) -> float:
     return next((factor * power for factor in (1, 2, 5) if factor * power >= least), 10 * power)
 
 
-def _domain(rows: Sequence[Row], axis: str, below: float) -> tuple[float, float]:
+def domain(rows: Sequence[Row], axis: str, below: float) -> tuple[float, float]:
     """What holds every mark and every bar, with margins; ``below`` is the lower one's part of the range."""
     values = [row[key] for row in rows for key in (axis, f"{axis}_low", f"{axis}_high") if key in row]
     low, high = min(values), max(values)
@@ -216,7 +216,7 @@ def write(chart: Any, path: Path) -> None:
 def _rendered(chart: Any, suffix: str) -> bytes:
     if suffix == ".json":
         return f"{chart.to_json(indent=2)}\n".encode()
-    _check_installed("vl_convert", "vl-convert")
+    check_installed("vl_convert", "vl-convert")
     stream: Any = io.StringIO() if suffix in (".svg", ".html") else io.BytesIO()
     options: dict[str, Any] = {"scale_factor": 2} if suffix == ".png" else {}
     if suffix == ".html":  # the menu has images to save, but no editor on the web: the page is to need and ask nobody
@@ -237,6 +237,7 @@ class _ForScripts(json.JSONEncoder):
         return super().encode(o).replace("<", "\\u003c")
 
 
-def _check_installed(module: str, name: str) -> None:
+def check_installed(module: str, name: str) -> None:
+    """Raise FigureError, which says what to install, if there is no such module; ``name`` is the library's name."""
     if importlib.util.find_spec(module) is None:
         raise FigureError(f"a figure needs {name}, which is not installed: pip install 'discrete-latent[report]'")

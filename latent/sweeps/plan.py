@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from latent.experiment.configuration import Sweep, load, read_sweep, sweep_settings
+from latent.experiment.configuration import load, read_sweep, sweep_settings
 from latent.experiment.experiment import directory_of, prepare
 from latent.experiment.run_directory import RunDirectory
 from latent.experiment.yaml_source import ConfigurationError, Key, Mark, Override, Source, override, parse_value, split_key

@@ -208,7 +208,7 @@ def test_steps_between_lines_are_round(least):
 
 def test_lines_of_constant_elbo_stay_in_the_plot_and_say_their_elbo():
     across, up = (2.0, 9.0), (70.0, 85.0)
-    (_, lines), (_, texts) = layers(altair.layer(*figures._lines_of_constant_elbo(across, up)).to_dict())
+    (_, lines), (_, texts) = layers(altair.layer(*figures.lines_of_constant_elbo(across, up)).to_dict())
     assert lines == texts
     assert 4 <= len(lines) <= 11
     for line in lines:

@@ -157,7 +157,7 @@ def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int
         directory = standing.run.directory
         reason = crashes.get(directory.path, f"see {directory.error}")
         with contextlib.suppress(OSError):
-            reason = crashes.get(directory.path) or f"{directory.error.read_text().splitlines()[0]} ({directory.error})"
+            reason = crashes.get(directory.path) or f"{directory.error.read_text().splitlines()[-1]} ({directory.error})"
         say_error(f"{directory.path.name}: {reason}")
     errors.print(f"{total} runs: {words_for(board)}" + ("" if pending else "; nothing to run"))
     if any(standing.state == "failed" and standing.run.directory.path not in crashes for standing in wrong):

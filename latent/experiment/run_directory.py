@@ -165,6 +165,15 @@ class RunDirectory:
         write_atomically(path, lambda stream: Image.fromarray(pixels.numpy()).save(stream, "PNG"))
         return path
 
+    def pictures_by_step(self) -> dict[int, dict[str, Path]]:
+        """The files of the pictures, by step and name."""
+        found: dict[int, dict[str, Path]] = {}
+        for path in sorted(self.pictures.glob("*-*.png")):
+            name, _, step = path.stem.rpartition("-")
+            if step.isdecimal():
+                found.setdefault(int(step), {})[name] = path
+        return found
+
     def rewind(self, size: int) -> list[dict[str, Any]]:
         """Cut ``metrics.jsonl`` to ``size`` bytes, those a checkpoint vouches for, and return its rows.
 

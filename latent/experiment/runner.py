@@ -69,6 +69,8 @@ def execute(
             if force:
                 directory.clear()
             return _Run(experiment, reporter).to_its_end(stop), False
+        except Interrupted:  # no error: the run goes on when it is asked to
+            raise
         except RunError as error:
             _record(directory, f"{error}\n")
             raise

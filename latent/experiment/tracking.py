@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import netrc
 import os
@@ -9,93 +10,143 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from estimators.catalogue import label
+from latent.experiment import parts
+from latent.experiment.run_directory import RunDirectory
 from latent.experiment.yaml_source import flatten
 
 log = logging.getLogger(__name__)
 
 X_AXIS = "total_decoder_calls"
 SECONDS: dict[str, Any] = {"login_timeout": 5, "init_timeout": 15, "finish_timeout": 30}
+PUBLIC_HOST = "api.wandb.ai"
+"""Where W&B's own server has always been; a key for it holds for whatever address a version of the library has by default."""
+NO_KEY = "Weights & Biases has no key to go online with"
 
 
-def _has_key(base_url: str) -> bool:
+class TrackingError(Exception):
+    """Weights & Biases failed; the message says how."""
+
+
+def connect() -> tuple[Any, str]:
+    """W&B's settings as all of this project's runs have them, and the address of the server that it would talk to."""
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", disable_git=True, **SECONDS)
+    return settings, str(wandb.setup(settings).settings.base_url)
+
+
+def has_key(base_url: str) -> bool:
     """Whether W&B can log in by itself."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
+    import wandb
+
+    hosts = [urlsplit(base_url).netloc] + [PUBLIC_HOST] * (base_url == wandb.Settings().base_url)
     try:
-        host = urlsplit(base_url).netloc
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        keys = netrc.netrc(os.environ.get("NETRC"))
+        return any(keys.authenticators(host) is not None for host in hosts)
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def run_id(identity: str) -> str:
+    """The W&B id of the run ``<experiment>/<run>``."""
+    return identity.replace("/", ".")
+
+
+def estimator_label(options: dict[str, Any]) -> str:
+    """An estimator's name with those options that are not at their defaults: ``score_function baseline=self_critic``.
+
+    It tells estimators apart in W&B, which cannot group runs by keys with dots in them, such as ``estimator.name``.
+    """
+    name, part = options["name"], parts.estimators().get(options["name"])
+    fields = parts.options_model(part, name).model_fields if part else {}
+    return label(name, {key: value for key, value in options.items() if key in fields and value != fields[key].default})
 
 
 class WandbSink:
     """A W&B run that follows a run directory.
 
-    Seeds of one estimator share a group, experiments a job type; task, estimator and data set are tags; the run's identity is
-    its W&B id. Every chart has ``total_decoder_calls`` as its x axis. The mode is the configuration's, else ``WANDB_MODE``,
+    Seeds of one configuration share a group, experiments a job type; task, estimator and data set are tags; the run's identity
+    is its W&B id. Every chart has ``total_decoder_calls`` as its x axis. The mode is the configuration's, else ``WANDB_MODE``,
     else online where there is a key, else offline. Any failure is a warning, after which nothing is sent.
 
     Args:
         configuration: the run's complete configuration.
-        directory: where W&B puts its files.
+        directory: the run's directory, which holds its pictures.
         identity: ``<experiment>/<run>``.
-        rows: what a resumed run has logged already; W&B does not go on with offline files, so they are sent again.
+        rows: what the run has logged already; they are sent first, with the pictures of their steps, but for those that a
+            resumed online run has. W&B does not go on with offline files.
+        tracking: what to go by in the place of the configuration's block of that name.
+        files: where W&B puts its files, if not in ``directory``.
+        replay: the run is over, and all of it is sent: W&B's run starts anew, and what fails raises TrackingError.
+
+    Attributes:
+        run: W&B's run, None where there is none.
+        mode: the one that it has.
     """
 
-    def __init__(self, configuration: dict[str, Any], directory: Path, identity: str, rows: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        configuration: dict[str, Any],
+        directory: Path,
+        identity: str,
+        rows: list[dict[str, Any]],
+        *,
+        tracking: dict[str, Any] | None = None,
+        files: Path | None = None,
+        replay: bool = False,
+    ) -> None:
         self.run: Any = None
         self.first_step = 0
-        tracking = configuration["tracking"]
-        mode: Any = tracking["wandb"] or os.environ.get("WANDB_MODE")
-        if mode == "disabled":
+        self.replay = replay
+        tracking = tracking or configuration["tracking"]
+        self.mode: str = tracking["wandb"] or os.environ.get("WANDB_MODE") or ""
+        if self.mode == "disabled":
             return
         try:
-            import wandb
-
-            settings = wandb.Settings(silent=True, console="off", disable_git=True, **SECONDS)
-            wandb.setup(settings)
-            has_key = _has_key(settings.base_url)
-            if mode == "online" and not has_key:  # W&B would ask for one
-                log.warning("Weights & Biases has no key to go online with; this run is recorded offline")
-            mode = (mode or "online") if has_key else "offline"
-            experiment, _, name = identity.partition("/")
-            seed = f"-s{configuration['seed']}-"
-            arguments: dict[str, Any] = {
-                "project": tracking["project"],
-                "entity": tracking["entity"],
-                "dir": str(directory),
-                "id": identity.replace("/", "."),
-                "name": name,
-                "group": name.replace(seed, "-"),
-                "job_type": experiment,
-                "tags": [
-                    configuration["task"],
-                    *(configuration[key]["name"] for key in ("estimator", "data")),
-                    *tracking["tags"],
-                ],
-                "config": flatten(configuration),
-                "settings": settings,
-            }
-            try:
-                # without resume, a run of the same id on the server is replaced: this one starts anew
-                self.run = wandb.init(mode=mode, resume="allow" if rows and mode == "online" else None, **arguments)
-            except Exception as error:
-                if mode != "online":
-                    raise
-                log.warning("Weights & Biases cannot be reached (%s); this run is recorded offline", _short(error))
-                wandb.teardown()  # the service takes the id of the failed run to be in use
-                self.run = wandb.init(mode="offline", **arguments)
-            self.run.define_metric(X_AXIS)
-            self.run.define_metric("*", step_metric=X_AXIS)
-            self.first_step = int(self.run.step)  # what an online run goes on from; asking later would wait for an answer
+            self._start({**_identifiers(configuration, identity, tracking), "dir": str(files or directory)}, bool(rows))
         except Exception as error:
             self._fail(error)
+        pictures = RunDirectory(directory).pictures_by_step() if rows else {}
         for row in rows:
             self.log(row)
+            self.show(pictures.get(row["step"], {}), row["step"])
+
+    def _start(self, arguments: dict[str, Any], goes_on: bool) -> None:
+        import wandb
+
+        settings, base_url = connect()
+        if not has_key(base_url):
+            if self.mode == "online":  # W&B would ask for one
+                log.warning("%s; this run is recorded offline", NO_KEY)
+            self.mode = "offline"
+        self.mode = self.mode or "online"
+        try:
+            # without resume, a run of the same id on the server is replaced: this one starts anew
+            resume = "allow" if goes_on and self.mode == "online" and not self.replay else None
+            self.run = wandb.init(mode=self.mode, resume=resume, settings=settings, **arguments)
+        except Exception as error:
+            if self.mode != "online":
+                raise
+            log.warning("Weights & Biases cannot be reached (%s); this run is recorded offline", short(error))
+            wandb.teardown()  # the service takes the id of the failed run to be in use
+            self.mode = "offline"
+            self.run = wandb.init(mode="offline", settings=settings, **arguments)
+        self.run.define_metric(X_AXIS)
+        self.run.define_metric("*", step_metric=X_AXIS)
+        self.first_step = int(self.run.step)  # what an online run goes on from; asking later would wait for an answer
 
     def _fail(self, error: Exception) -> None:
-        log.warning("Weights & Biases failed (%s); training goes on without it", _short(error))
         self.run = None
+        if self.replay:
+            with contextlib.suppress(Exception):
+                import wandb
+
+                wandb.teardown()  # else W&B would hand the failed run to whoever asks for the next
+            raise TrackingError(f"Weights & Biases failed: {short(error)}") from error
+        log.warning("Weights & Biases failed (%s); training goes on without it", short(error))
 
     def log(self, row: dict[str, Any]) -> None:
         """Send one row of metrics; rows that a resumed online run has already are passed over."""
@@ -128,5 +179,22 @@ class WandbSink:
             self._fail(error)
 
 
-def _short(error: Exception) -> str:
+def _identifiers(configuration: dict[str, Any], identity: str, tracking: dict[str, Any]) -> dict[str, Any]:
+    """What W&B finds a run by, and what it compares runs by."""
+    experiment, _, name = identity.partition("/")
+    parts_of_run = [configuration["task"], *(configuration[key]["name"] for key in ("estimator", "data"))]
+    return {
+        "project": tracking["project"],
+        "entity": tracking["entity"],
+        "id": run_id(identity),
+        "name": name,
+        "group": name.replace(f"-s{configuration['seed']}-", "-"),
+        "job_type": experiment,
+        "tags": [*parts_of_run, *tracking["tags"]],
+        "config": {**flatten(configuration), "estimator_label": estimator_label(configuration["estimator"])},
+    }
+
+
+def short(error: Exception) -> str:
+    """The first line of an error's message, cut where it is long."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

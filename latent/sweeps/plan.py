@@ -74,10 +74,10 @@ def parse_grid(text: str) -> tuple[str, list[Any]]:
     """
     origin = Mark(f"command line, --grid {text[:200]}")
     key, separator, values = text.partition("=")
-    if not separator or not split_key(key) or not values.strip():
-        raise ConfigurationError.at(origin, "must be KEY=VALUE,VALUE,..., as in train.learning_rate=1e-3,5e-3")
     parsed = parse_value(values if values.strip().startswith("[") else f"[{values}]", origin)
-    return key.strip(), parsed if isinstance(parsed, list) else [parsed]
+    if not separator or not split_key(key) or not isinstance(parsed, list) or not parsed:
+        raise ConfigurationError.at(origin, "must be KEY=VALUE,VALUE,..., as in train.learning_rate=1e-3,5e-3")
+    return key.strip(), parsed
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,9 @@ def _runs(member: _Member, out: Path, contents: dict[str, Any]) -> Iterator[Plan
         chosen = [override(key, value, mark) for (key, _, mark), value in zip(member.grid, values, strict=True)]
         seeds = range(member.seeds) if isinstance(member.seeds, int) else member.seeds
         seed = [override(("seed",), seed, Mark("seeds of the sweep")) for seed in (seeds or [])[:1]]
+        for path, given in [*member.overrides, *chosen]:
+            if seed and path == ("seed",):
+                raise ConfigurationError.at(given.marks[path], "seed cannot be given beside the seeds of the sweep")
         configuration = load(member.file, [*member.overrides, *chosen, *seed])
         digest = prepare(configuration, out, contents).digest
         grid = {".".join(key): value for (key, _, _), value in zip(member.grid, values, strict=True)}

@@ -1,0 +1,249 @@
+"""Processes of this machine: what a sweep leaves, and what dies in between."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from latent.experiment.run_directory import RunDirectory
+from latent.sweeps.local import LocalLauncher
+from latent.sweeps.plan import plan
+from tests.conftest import ROOT
+from tests.sweeps.conftest import summaries
+
+LONG = ["train.steps=1500", "train.log_every=25", "train.evaluate_every=500", "train.checkpoint_every=50"]
+
+
+def start(latent_command, *arguments, mark="none"):
+    command = [*latent_command, "sweep", *map(str, arguments)]
+    environment = os.environ | {"SWEEP_UNDER_TEST": mark}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment)
+
+
+def processes(mark):
+    """Every process of a sweep, wherever it was forked from."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"SWEEP_UNDER_TEST={mark}".encode() in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
+
+
+def finished(out):
+    """When each finished run was finished."""
+    return {file.parent.name: file.stat().st_mtime_ns for file in out.glob("*/runs/*/done.json")}
+
+
+def bytes_written(out):
+    return sum(file.stat().st_size for file in out.glob("*/runs/*/metrics.jsonl"))
+
+
+def test_the_same_results_as_one_after_another_in_this_process(configurations, sweep, latent_command, tmp_path):
+    arguments = [*configurations, "--seeds", "2"]
+    assert sweep(*arguments, "--out", tmp_path / "debug").exit_code == 0
+    process = start(latent_command, *arguments, "--out", tmp_path / "local", "--workers", "2")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "4 runs: 4 finished" in said
+    assert len(summaries(tmp_path / "local")) == 4
+    assert summaries(tmp_path / "local") == summaries(tmp_path / "debug")
+    before = finished(tmp_path / "local")
+    again = start(latent_command, *arguments, "--out", tmp_path / "local")
+    said, _ = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert "nothing to run" in said
+    assert finished(tmp_path / "local") == before
+
+
+def test_killed_at_ten_random_moments(configurations, sweep, latent_command, tmp_path):
+    """Half of the kills hit every process, half only the command's: its runs then stop by themselves."""
+    arguments = [*configurations, *LONG, "--seeds", "2"]
+    assert sweep(*arguments, "--out", tmp_path / "whole").exit_code == 0
+    out, moments = tmp_path / "killed", random.Random(5)
+    done: dict[str, int] = {}
+    for kill in range(10):
+        mark = f"{os.getpid()}-{kill}"
+        process = start(latent_command, *arguments, "--out", out, "--workers", "2", mark=mark)
+        before, deadline = bytes_written(out), time.monotonic() + 60
+        while bytes_written(out) == before and process.poll() is None:
+            assert time.monotonic() < deadline, "no run went on"
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3))
+        assert process.poll() is None, f"the sweep had ended before kill {kill}"
+        for victim in processes(mark) if kill % 2 else [process.pid]:
+            try:
+                os.kill(victim, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.communicate()
+        for run, when in done.items():
+            assert finished(out)[run] == when, f"{run} was run again"
+        done = finished(out)
+    assert len(done) < 4, "all runs had ended before the last kill"
+    last = start(latent_command, *arguments, "--out", out, "--workers", "2")
+    said, _ = last.communicate(timeout=180)
+    assert last.returncode == 0, said
+    assert len(summaries(out)) == 4
+    assert summaries(out) == summaries(tmp_path / "whole")
+    for run, when in done.items():
+        assert finished(out)[run] == when
+    for file in out.glob("*/runs/*/metrics.jsonl"):
+        steps = [json.loads(line)["step"] for line in file.read_text().splitlines()]
+        assert steps == list(range(25, 1501, 25))
+
+
+def test_ctrl_c_stops_every_run_with_a_checkpoint(configurations, latent_command, tmp_path):
+    arguments = [*configurations, *LONG[:-1], "train.checkpoint_every=1500", "--out", tmp_path, "--workers", "2"]
+    process = start(latent_command, *arguments, mark="ctrl-c")
+    while bytes_written(tmp_path) == 0:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    assert not processes("ctrl-c")
+    stopped = list(tmp_path.glob("tiny/runs/*/checkpoint.pt"))
+    assert stopped, "no checkpoint: the periodic one comes only at the end"
+    assert not list(tmp_path.glob("tiny/runs/*/error.txt"))
+    assert {RunDirectory(file.parent).state() for file in stopped} == {"stopped"}
+
+
+def test_the_crash_of_one_run_touches_no_other(configurations, sweep, latent_command, tmp_path):
+    out = tmp_path / "out"
+    arguments = [*configurations, *LONG, "--out", out, "--workers", "2"]
+    process = start(latent_command, *arguments, mark="crash")
+    victims = []
+    while not victims:
+        assert process.poll() is None
+        victims = [file.parent for file in out.glob("tiny/runs/sparsemax*/metrics.jsonl") if file.stat().st_size]
+        time.sleep(0.05)
+    holder = next(pid for pid in processes("crash") if f"{victims[0]}/.lock" in open_files(pid))
+    os.kill(holder, signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "ended by SIGKILL" in said
+    assert "1 finished, 1 stopped" in said
+    assert [name.split("-")[0] for name in summaries(out)] == ["tiny/dense"]
+    again = start(latent_command, *arguments)
+    assert again.wait(120) == 0
+    again.communicate()
+    assert sweep(*configurations, *LONG, "--out", tmp_path / "whole").exit_code == 0
+    assert summaries(out) == summaries(tmp_path / "whole")
+
+
+def open_files(pid):
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.add(str(link.readlink()))
+        except OSError:
+            continue
+    return found
+
+
+def test_two_commands_share_the_work_and_run_nothing_twice(configurations, sweep, latent_command, tmp_path):
+    arguments = [*configurations, *LONG, "--seeds", "2", "--out", tmp_path, "--workers", "1"]
+    both = [start(latent_command, *arguments) for _ in range(2)]
+    for process in both:
+        said, _ = process.communicate(timeout=180)
+        assert process.returncode == 0, said
+    environments = [json.loads(file.read_text()) for file in tmp_path.glob("tiny/runs/*/env.json")]
+    assert len(environments) == 4
+    rows = [file.read_text().count("\n") for file in tmp_path.glob("tiny/runs/*/metrics.jsonl")]
+    assert rows == [60] * 4
+
+
+def test_a_run_that_fails_is_listed_and_run_again_only_when_asked(configurations, sweep, tmp_path):
+    configurations[1].write_text(configurations[1].read_text() + "train:\n  learning_rate: 1e30\n")
+    arguments = [*configurations, "--out", tmp_path, "--seeds", "2"]
+    result = sweep(*arguments)
+    assert result.exit_code == 1
+    assert "2 finished, 2 failed" in result.stderr
+    assert result.stderr.count("error.txt") >= 2
+    assert "--retry-failed" in result.stderr
+    errors = {file: file.stat().st_mtime_ns for file in tmp_path.glob("tiny/runs/*/error.txt")}
+    assert len(errors) == 2
+    assert sweep(*arguments).exit_code == 1
+    assert {file: file.stat().st_mtime_ns for file in errors} == errors
+    assert sweep(*arguments, "--retry-failed").exit_code == 1
+    assert all(file.stat().st_mtime_ns > when for file, when in errors.items())
+
+
+def test_force_runs_all_anew(configurations, sweep, tmp_path):
+    arguments = [configurations[0], "--out", tmp_path]
+    assert sweep(*arguments).exit_code == 0
+    before, ended = finished(tmp_path), summaries(tmp_path)
+    assert sweep(*arguments, "--force").exit_code == 0
+    assert summaries(tmp_path) == ended
+    assert all(finished(tmp_path)[run] > when for run, when in before.items())
+
+
+def test_a_damaged_run_fails_and_says_what_helps(configurations, sweep, tmp_path):
+    arguments = [configurations[0], "--out", tmp_path]
+    assert sweep(*arguments).exit_code == 0
+    (done,) = tmp_path.glob("tiny/runs/*/done.json")
+    done.write_text("{")
+    result = sweep(*arguments)
+    assert result.exit_code == 1
+    assert "damaged" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_configuration_that_was_changed_by_hand_is_not_run(configurations, tmp_path):
+    (run,) = plan(configurations[:1], [], tmp_path)
+    run.write()
+    path = run.directory.configuration
+    path.write_text(path.read_text().replace("hidden_size: 8", "hidden_size: 9"))
+    from latent.experiment.run_directory import RunError
+    from latent.sweeps.execution import execute
+
+    with pytest.raises(RunError, match="is not that of this run"):
+        execute(run.directory.path)
+    assert run.directory.state() == "failed"
+
+
+def test_a_run_that_cannot_write_fails_and_says_why(configurations, tmp_path):
+    runs = plan(configurations[:1], [], tmp_path)
+    for run in runs:
+        run.write()
+        run.directory.metrics.mkdir()  # nothing can be written there
+    assert LocalLauncher(1)([run.directory.path for run in runs], lambda: None) == {}
+    assert runs[0].directory.state() == "failed"
+    assert "Is a directory" in runs[0].directory.error.read_text()
+
+
+def test_dry_run_runs_nothing(configurations, sweep, tmp_path):
+    result = sweep(*configurations, "--seeds", "3", "--dry-run", "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "6 runs in 2 cells: 6 planned" in result.stdout
+    assert not (tmp_path / "out").exists()
+    assert sweep(configurations[0], "--seeds", "2", "--out", tmp_path / "out").exit_code == 0
+    result = sweep(*configurations, "--seeds", "3", "--dry-run", "--out", tmp_path / "out")
+    assert "6 runs in 2 cells: 2 finished, 4 planned" in result.stdout
+    assert "about" in result.stdout
+
+
+def test_wrong_input(configurations, sweep, tmp_path):
+    for arguments, word in (
+        ([tmp_path / "missing.yaml"], "cannot be read"),
+        ([configurations[0], "train.stepz=3"], "did you mean 'steps'"),
+        ([configurations[0], "--seeds", "many"], "a number of seeds"),
+        ([configurations[0], "--grid", "train.steps"], "must be KEY=VALUE"),
+        ([configurations[0], "--address", "auto"], "--address is that of a Ray cluster"),
+    ):
+        result = sweep(*arguments, "--out", tmp_path / "out")
+        assert result.exit_code == 2, result.output
+        assert word in result.stderr
+        assert not (tmp_path / "out").exists()
+    result = sweep(configurations[0], "--out", tmp_path / "out", launcher="slrum")
+    assert result.exit_code == 2
+    assert "slrum" in result.stderr

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from latent import data_cli, sweep_cli
+from latent import data_cli, page_cli, sweep_cli, table_cli, wandb_cli
 from latent.terminal import (
     FAILED,
     HEADLINES,
@@ -38,7 +38,11 @@ app = typer.Typer(
     "Start with `latent run configs/signal_game/sparsemax.yaml`.",
 )
 app.add_typer(data_cli.app, name="data")
+app.add_typer(wandb_cli.app, name="wandb")
 app.command("sweep")(sweep_cli.sweep)
+app.command("table")(table_cli.table)
+app.command("report")(page_cli.report)
+app.command("serve")(page_cli.serve)
 
 
 SUMMARY = {

@@ -87,7 +87,7 @@ def sweep(
         format="%(message)s",
         handlers=[RichHandler(console=errors, show_path=False, show_time=False)],
     )
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         launch = {"launcher": launcher, "workers": workers, "address": address}
         code = _sweep(arguments, seeds, grid or [], out, dry_run, retry_failed, force, **launch)
@@ -104,6 +104,10 @@ def sweep(
         errors.print("stopped; the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
     raise typer.Exit(code)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def _sweep(

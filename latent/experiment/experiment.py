@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
@@ -120,7 +121,12 @@ def _fabric(configuration: Configuration) -> Fabric:
     kind, _, number = configuration.data["device"].partition(":")
     devices: Any = [int(number or 0)] if kind == "cuda" else 1
     try:
-        fabric = Fabric(accelerator=kind, devices=devices, precision=configuration.data["precision"])
+        fabric = Fabric(
+            accelerator=kind,
+            devices=devices,
+            precision=configuration.data["precision"],
+            plugins=[LightningEnvironment()],  # a run is one process, also where Slurm or another scheduler started it
+        )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigurationError.at(

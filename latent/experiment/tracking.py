@@ -62,7 +62,8 @@ def estimator_label(options: dict[str, Any]) -> str:
     """
     name, part = options["name"], parts.estimators().get(options["name"])
     fields = parts.options_model(part, name).model_fields if part else {}
-    return label(name, {key: value for key, value in options.items() if key in fields and value != fields[key].default})
+    own = {key for key, field in fields.items() if key in options and options[key] != field.default} - {"name"}
+    return label(name, {key: value for key, value in options.items() if key in own})
 
 
 class WandbSink:
@@ -102,7 +103,7 @@ class WandbSink:
         self.first_step = 0
         self.replay = replay
         tracking = tracking or configuration["tracking"]
-        self.mode: str = tracking["wandb"] or os.environ.get("WANDB_MODE") or ""
+        self.mode: Any = tracking["wandb"] or os.environ.get("WANDB_MODE") or ""
         if self.mode == "disabled":
             return
         try:
@@ -125,7 +126,7 @@ class WandbSink:
         self.mode = self.mode or "online"
         try:
             # without resume, a run of the same id on the server is replaced: this one starts anew
-            resume = "allow" if goes_on and self.mode == "online" and not self.replay else None
+            resume: Any = "allow" if goes_on and self.mode == "online" and not self.replay else None
             self.run = wandb.init(mode=self.mode, resume=resume, settings=settings, **arguments)
         except Exception as error:
             if self.mode != "online":

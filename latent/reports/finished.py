@@ -71,7 +71,9 @@ def read_runs(folders: Iterable[Path], unfinished: bool = False) -> list[Run]:
         if not folder.is_dir():
             raise ResultsError(f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}")
     kind, file = ("run", "config.yaml") if unfinished else ("finished run", "done.json")
-    found = {path.resolve().parent: path.parent for folder in folders for path in sorted(folder.rglob(file))}
+    files = {file, "done.json"}  # a finished run is never passed over, whatever it lacks
+    paths = [path for folder in folders for path in sorted(path for each in files for path in folder.rglob(each))]
+    found = {path.resolve().parent: path.parent for path in paths}
     found = {path: shown for path, shown in found.items() if path.parent.name == "runs"}
     if not found:
         raise ResultsError(f"there is no {kind} (runs/*/{file}) in {', '.join(map(str, folders))}")
@@ -95,7 +97,9 @@ def _read_run(directory: Path) -> Run:
     estimator = configuration.get("estimator")
     if not isinstance(estimator, dict) or not isinstance(estimator.get("name"), str):
         raise RunError(f"{files.configuration} is damaged: it does not name an estimator")
-    if summary is not None and not isinstance(summary["run"], str):
+    if not isinstance(configuration.get("task"), str):
+        raise RunError(f"{files.configuration} is damaged: it does not name a task")
+    if summary is not None and not (isinstance(summary["run"], str) and isinstance(summary["seed"], int)):
         raise RunError(f"{files.done} is damaged: it is not a run's summary; --force runs the experiment anew")
     return {
         "directory": directory,
@@ -115,8 +119,11 @@ def read_rows(run: Run) -> list[Row]:
     """
     path = RunDirectory(run["directory"]).metrics
     try:
-        lines = path.read_bytes().split(b"\n")
-        return [json.loads(line) for line in lines[:-1]]
+        lines = path.read_bytes().decode().split("\n")
+        rows = [json.loads(line) for line in lines[:-1]]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is no row of metrics")
+        return rows
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
@@ -128,13 +135,23 @@ def without_seed(run: Run) -> str:
     return re.sub(r"-s\d+-(?=[^-/]*$)", "-", run["name"])
 
 
+def grid_keys(runs: Iterable[Run]) -> set[str]:
+    """The dotted keys that the grid of any sweep sets in any of some runs, for validation to choose between their values.
+
+    Estimators, tasks and data sets in a grid are to be compared, not chosen between.
+    """
+    keys = {key for run in runs for key in run["grid"]}
+    return {key for key in keys if key not in ("task", "estimator.name") and not key.startswith("data.")}
+
+
 def estimator_labels(runs: Sequence[Run]) -> list[str]:
     """For each run, its estimator's name with those options that differ between the runs of that name.
 
     An option that is null is left out: ``sparse_map`` beside ``sparse_map budget=16``. So is one that a sweep's grid sets.
     """
+    tried = grid_keys(runs)
     blocks = [
-        {key: value for key, value in run["configuration"]["estimator"].items() if f"estimator.{key}" not in run["grid"]}
+        {key: value for key, value in run["configuration"]["estimator"].items() if f"estimator.{key}" not in tried}
         for run in runs
     ]
     options: dict[str, dict[str, set[str]]] = defaultdict(dict)
@@ -174,11 +191,8 @@ def points(runs: Sequence[Run], x: str, y: str) -> list[Row]:
     Raises:
         ResultsError: if no run has a metric, or none has both.
     """
-    names = sorted({name for run in runs for name, value in run["summary"].items() if _is_number(value)} - {"seed"})
-    for metric in (x, y):
-        if metric not in names:
-            raise ResultsError(f"no run has the metric {metric!r}{_nearest(metric, names)}")
-    shown = [run for run in runs if all(_is_number(run["summary"].get(metric)) for metric in (x, y))]
+    check_metrics(runs, (x, y))
+    shown = [run for run in runs if all(is_number(run["summary"].get(metric)) for metric in (x, y))]
     if not shown:
         raise ResultsError(f"no run has both {x!r} and {y!r}")
     labels, tasks = estimator_labels(shown), [_task(run) for run in shown]
@@ -197,7 +211,16 @@ def points(runs: Sequence[Run], x: str, y: str) -> list[Row]:
     ]
 
 
-def _is_number(value: Any) -> bool:
+def check_metrics(runs: Sequence[Run], metrics: Iterable[str]) -> None:
+    """Raise ResultsError if no run has one of some metrics, with those that are spelt alike."""
+    names = sorted({name for run in runs for name, value in run["summary"].items() if is_number(value)} - {"seed"})
+    for metric in metrics:
+        if metric not in names:
+            raise ResultsError(f"no run has the metric {metric!r}{_nearest(metric, names)}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -1,7 +1,8 @@
 """What a table or a page compares: configurations with their seeds, and of a sweep's grid only the cell that validation chose.
 
-Runs that differ in their seed are a *cell*. Cells that differ only in what a sweep's grid sets are one *entry*: its cell with
-the highest mean of the headline metric on validation is the chosen one, and its test metrics alone are reported.
+Runs that differ in their seed are a *cell*. Cells that differ only in keys that the grid of a sweep sets are one *entry*: its
+cell with the highest mean of the headline metric on validation is the chosen one, and its test metrics alone are reported. A
+key of any grid is one of the whole problem: a run of no sweep competes with those of the grid.
 """
 
 from __future__ import annotations
@@ -16,9 +17,18 @@ from typing import Any
 from latent.experiment import parts
 from latent.experiment.configuration import UNNOTICED
 from latent.experiment.yaml_source import flatten
-from latent.reports.finished import ResultsError, Run, estimator_labels, without_seed
+from latent.reports.finished import ResultsError, Run, estimator_labels, grid_keys, without_seed
 
-NO_SETTINGS = ("task", "experiment", "seed", "estimator.", "data.", "tracking.", *(f"train.{name}" for name in UNNOTICED))
+NO_SETTINGS = (
+    "task",
+    "experiment",
+    "seed",
+    "estimator.",
+    "data.name",
+    "data.path",
+    "tracking.",
+    *(f"train.{name}" for name in UNNOTICED),
+)
 """Keys of a configuration, and beginnings of keys, that do not tell two entries of one problem apart."""
 
 
@@ -27,7 +37,7 @@ class Cell:
     """Finished runs that differ in their seeds, in the order of these.
 
     Attributes:
-        grid: what the sweep's grid sets in them; empty without a sweep.
+        grid: their values of the keys that grids set, dotted; empty without a sweep.
         runs: at least one.
         validation: mean over seeds of the headline metric on validation at the end of training.
     """
@@ -85,18 +95,17 @@ def _entries(name: str, runs: list[Run]) -> list[Entry]:
         raise ResultsError(f"{runs[0]['directory']}: there is no task {runs[0]['configuration']['task']!r} here")
     settings = _differing([_settings(run) for run in runs])
     groups: dict[str, list[tuple[str, dict[str, Any], Run]]] = defaultdict(list)
+    tried = grid_keys(runs)
     for run, label, setting in zip(runs, estimator_labels(runs), settings, strict=True):
-        apart = {key: value for key, value in setting.items() if key not in run["grid"]}
-        block = {
-            key: value for key, value in run["configuration"]["estimator"].items() if f"estimator.{key}" not in run["grid"]
-        }
-        groups[json.dumps([block, apart, sorted(run["grid"])], sort_keys=True)].append((label, setting, run))
+        apart = {key: value for key, value in setting.items() if key not in tried}
+        block = {key: value for key, value in run["configuration"]["estimator"].items() if f"estimator.{key}" not in tried}
+        groups[json.dumps([block, apart], sort_keys=True)].append((label, setting, run))
     entries = []
     for members in groups.values():
-        chosen, rejected = _choose([run for _, _, run in members], task.headline)
+        chosen, rejected = _choose([run for _, _, run in members], task.headline, tried)
         label, setting = next((label, setting) for label, setting, run in members if run is chosen.runs[0])
         entries.append(Entry(label, name, task.headline, setting, chosen, rejected))
-    return sorted(_told_apart(entries), key=lambda entry: entry.label)
+    return sorted(_told_apart(entries, tried), key=lambda entry: entry.label)
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -110,11 +119,11 @@ def _differing(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: each.get(key) for key in kept} for each in settings]
 
 
-def _choose(runs: list[Run], headline: str) -> tuple[Cell, list[Cell]]:
+def _choose(runs: list[Run], headline: str, tried: set[str]) -> tuple[Cell, list[Cell]]:
     by_cell: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_cell[without_seed(run)].append(run)
-    cells = [_cell(members, f"val/{headline}") for members in by_cell.values()]
+    cells = [_cell(members, f"val/{headline}", tried) for members in by_cell.values()]
     most = max(len(cell.runs) for cell in cells)
 
     def rank(cell: Cell) -> tuple[bool, float, float]:
@@ -125,15 +134,16 @@ def _choose(runs: list[Run], headline: str) -> tuple[Cell, list[Cell]]:
     return ranked[0], ranked[1:]
 
 
-def _cell(runs: list[Run], metric: str) -> Cell:
+def _cell(runs: list[Run], metric: str, tried: set[str]) -> Cell:
     for run in runs:
         if not isinstance(run["summary"].get(metric), int | float):
             raise ResultsError(f"the run {run['name']} has no {metric}, which the choice between cells of a grid is made by")
     ordered = sorted(runs, key=lambda run: run["summary"]["seed"])
-    return Cell(ordered[0]["grid"], ordered, statistics.fmean(run["summary"][metric] for run in ordered))
+    grid = {key: value for key, value in flatten(ordered[0]["configuration"]).items() if key in tried}
+    return Cell(grid, ordered, statistics.fmean(run["summary"][metric] for run in ordered))
 
 
-def _told_apart(entries: list[Entry]) -> list[Entry]:
+def _told_apart(entries: list[Entry], tried: set[str]) -> list[Entry]:
     """Add settings to the labels of entries that would have the same one."""
     same: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -141,7 +151,7 @@ def _told_apart(entries: list[Entry]) -> list[Entry]:
     result = []
     for label, members in same.items():
         for member, own in zip(members, _differing([member.settings for member in members]), strict=True):
-            words = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in own.items())
+            words = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in own.items() if key not in tried)
             result.append(Entry(f"{label} {words}".strip(), *_rest(member)) if len(members) > 1 else member)
     return result
 

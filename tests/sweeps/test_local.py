@@ -100,13 +100,14 @@ def test_killed_at_ten_random_moments(configurations, sweep, latent_command, tmp
         assert steps == list(range(25, 1501, 25))
 
 
-def test_ctrl_c_stops_every_run_with_a_checkpoint(configurations, latent_command, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_every_run_with_a_checkpoint(number, configurations, latent_command, tmp_path):
     arguments = [*configurations, *LONG[:-1], "train.checkpoint_every=1500", "--out", tmp_path, "--workers", "2"]
     process = start(latent_command, *arguments, mark="ctrl-c")
     while bytes_written(tmp_path) == 0:
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in said

@@ -1,0 +1,97 @@
+"""What runs wrote down while they trained, as arrays; its mean over seeds; and fewer points where there are many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latent.experiment.run_directory import RunDirectory, RunError
+from latent.reports.finished import Run, read_rows
+
+Array = NDArray[np.float64]
+Curve = dict[str, Array]
+"""Columns of one length, NaN where a value is missing; ``step`` is one of them and rises."""
+
+ACROSS = ("total_decoder_calls", "time/seconds")
+PER_CURVE, IN_ALL = 200, 12_000
+"""Points that a curve, and all curves of one kind in a section, are thinned to."""
+
+
+def kinds(headline: str) -> dict[str, tuple[str, ...]]:
+    """The kinds of rows that runs write, each with its metrics; a row is of a kind if it has the first one.
+
+    ``ends`` has what finished runs measured on the test split.
+    """
+    return {
+        "val": (f"val/{headline}", "val/elbo", "val/messages_in_use", *ACROSS),
+        "train": ("train/decoder_calls", "train/entropy"),
+        "probe": ("probe/variance", "probe/cosine", "probe/bias"),
+        "ends": (f"test/{headline}", "test/decoder_calls", "test/rate", "test/distortion", "test/bits_per_dim"),
+    }
+
+
+@dataclass(frozen=True)
+class History:
+    """A run's curves by kind, and the last step that it wrote down."""
+
+    curves: dict[str, Curve]
+    last_step: int
+
+
+def history(run: Run, headline: str) -> History:
+    """Read a run's ``metrics.jsonl``.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    rows = read_rows(run)
+    path = RunDirectory(run["directory"]).metrics
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise RunError(f"{path} is damaged: line {number} is no row of metrics; --force runs the experiment anew")
+    curves = {}
+    for kind, metrics in kinds(headline).items():
+        members = [row for row in rows if metrics[0] in row] if kind != "ends" else [run["summary"]] * bool(run["summary"])
+        try:
+            curves[kind] = _columns(members, ("step", *metrics))
+        except (TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged: a metric is no number; --force runs the experiment anew") from error
+    return History(curves, rows[-1]["step"] if rows else run["summary"].get("step", 0))
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Curve:
+    columns = {name: np.array([row.get(name, np.nan) for row in rows], dtype=np.float64) for name in names}
+    steps, first = np.unique(columns["step"], return_index=True)
+    for name, column in columns.items():
+        column[~np.isfinite(column)] = np.nan
+        columns[name] = column[first]
+    return columns | {"step": steps}
+
+
+def average(curves: Sequence[Curve]) -> tuple[Curve, Curve]:
+    """Mean and sample standard deviation over seeds, at the steps that every curve has; of one curve, the latter is 0.
+
+    Decoder calls and seconds are averaged like all else: where a mean curve stands is its seeds' mean at that step.
+    """
+    steps = reduce(np.intersect1d, [curve["step"] for curve in curves])
+    mean: Curve = {}
+    spread: Curve = {}
+    for name in curves[0]:
+        values = np.stack([curve[name][np.searchsorted(curve["step"], steps)] for curve in curves])
+        mean[name] = values.mean(0)
+        spread[name] = values.std(0, ddof=1) if len(curves) > 1 else np.zeros(len(steps))
+    return mean | {"step": steps}, spread | {"step": steps}
+
+
+def thinned(curve: Curve, most: int) -> Curve:
+    """At most ``most`` points, at least 2, evenly among those there are, with the first and the last."""
+    count = len(curve["step"])
+    if count <= most:
+        return curve
+    kept = np.unique(np.linspace(0, count - 1, most).round().astype(int))
+    return {name: column[kept] for name, column in curve.items()}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# All that stands in this folder but the README: the sweeps, which skip the runs that are finished, then tables, curves, figures and pages.
+#     results/signal_game/make.sh FEATURES.npz
+# where FEATURES.npz holds the Tiny ImageNet features, as README.md says. Hours on two cores; it goes on where it was stopped.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+features="data.path=$1"
+here=results/signal_game
+latent=${LATENT:-latent}
+
+$latent sweep configs/sweeps/emoji.yaml --out $here
+$latent sweep configs/sweeps/tiny_imagenet_selection.yaml "$features" --out $here
+$latent sweep configs/sweeps/tiny_imagenet_rates.yaml "$features" --out $here
+$latent sweep configs/sweeps/tiny_imagenet.yaml "$features" --out $here
+
+$latent table $here/tiny_imagenet_selection --cells --out $here/tiny_imagenet_selection/cells.md
+for experiment in emoji tiny_imagenet; do
+    folder=$here/$experiment
+    $latent table $folder --compare dense --out $folder/table.md
+    $latent table $folder --compare dense --out $folder/table.tex
+    $latent table $folder --runs $folder/runs.csv --curves $folder/curves.csv > /dev/null
+    $latent report $folder --out $folder/report.html --figures $folder/figures
+done

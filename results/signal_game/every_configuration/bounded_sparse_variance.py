@@ -18,7 +18,7 @@ from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare
 from latent.experiment.training import Training
 
-CONFIGURATION = Path(__file__).parents[2] / "configs" / "signal_game" / "sparsemax.yaml"
+CONFIGURATION = Path(__file__).parents[3] / "configs" / "signal_game" / "sparsemax.yaml"
 STEPS, DRAWS = (20, 60, 120), 30
 
 

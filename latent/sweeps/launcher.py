@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 Tick = Callable[[], None]
 """Called about twice a second while runs are under way; what there is to see is read from their directories."""
@@ -16,6 +16,13 @@ class LauncherError(Exception):
 
 class Stopped(Exception):
     """The sweep was asked to stop, and has stopped; the same command goes on."""
+
+
+class Need(NamedTuple):
+    """What one run is given of a cluster: processors, and graphics processors, of which it may need a fraction."""
+
+    threads: int
+    gpus: float
 
 
 class Launcher(Protocol):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from latent.sweeps.debug import DebugLauncher
-from latent.sweeps.launcher import Launcher, LauncherError
+from latent.sweeps.launcher import Launcher, LauncherError, Need
 from latent.sweeps.local import LocalLauncher
 from latent.sweeps.plan import PlannedRun, Resources
 
@@ -23,6 +25,16 @@ def launcher_for(needed: Resources, runs: Sequence[PlannedRun]) -> Launcher:
         return DebugLauncher()
     if needed.launcher == "local":
         return LocalLauncher(needed.workers or processors(runs))
+    if needed.launcher == "ray":
+        _check_installed("ray", "ray")
+        from latent.sweeps.ray_cluster import RayLauncher
+
+        return RayLauncher(_needs(runs, needed.gpus), needed.workers, needed.address)
+    if needed.launcher == "slurm":
+        _check_installed("submitit", "slurm")
+        from latent.sweeps.slurm import SlurmLauncher
+
+        return SlurmLauncher(_needs(runs, needed.gpus), needed.workers, needed.slurm)
     raise LauncherError(f"no launcher {needed.launcher}")
 
 
@@ -30,3 +42,20 @@ def processors(runs: Sequence[PlannedRun]) -> int:
     """How many of these runs this machine has processors for, by the threads of each."""
     threads = max((run.configuration["threads"] for run in runs), default=1)
     return max(1, len(os.sched_getaffinity(0)) // threads)
+
+
+def _needs(runs: Sequence[PlannedRun], gpus: float | None) -> dict[Path, Need]:
+    """What a cluster is to give each run: its threads, and ``gpus``, or one where it runs on CUDA."""
+    return {
+        run.directory.path: Need(
+            run.configuration["threads"],
+            (1.0 if run.configuration["device"].startswith("cuda") else 0.0) if gpus is None else gpus,
+        )
+        for run in runs
+    }
+
+
+def _check_installed(module: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        message = f"--launcher {extra} needs {module}, which is not installed: pip install 'discrete-latent[{extra}]'"
+        raise LauncherError(message)

@@ -198,15 +198,9 @@ class _Drawing:
             scale = alt.Scale(domain=self._domains()[not across], nice=False, zero=False)
         elif self.chart.kind == "ends" and not log:
             scale = alt.Scale(zero=False, padding=12)
-        form: Any = (
-            "%"
-            if in_words(metric)[1] == "%"
-            else "~s"
-            if max(abs(least), abs(most)) >= 10_000
-            else "~g"
-            if log
-            else alt.Undefined
-        )
+        form: Any = "%" if in_words(metric)[1] == "%" else alt.Undefined
+        if log:
+            form = "~s" if most >= 10_000 else "~g"
         ticks: dict[str, Any] = {"values": _powers(least, most)} if log else {"tickCount": 5}
         grid = not across and self.chart.name != "rate_distortion"
         return channel(f"{field}:Q", scale=scale, axis=alt.Axis(title=titled(metric), format=form, grid=grid, **ticks))
@@ -217,8 +211,12 @@ class _Drawing:
         if channel == "strokeDash":  # not in the legend: its marks would have dashed edges
             return alt.StrokeDash("estimator:N", scale=alt.Scale(domain=self.labels, range=list(DASHES)), legend=None)
         scale = alt.Scale(domain=self.labels)
-        columns = max(1, min(len(self.labels), PAPER_WIDTH // (5.5 * max(map(len, self.labels)) + 30)))
-        legend = None if self.interactive else alt.Legend(title=None, orient="bottom", columns=columns)
+        if self.interactive:  # the page has a legend of its own
+            legend = None
+        else:  # strokes would be dashed as the lines are
+            columns = max(1, min(len(self.labels), int(PAPER_WIDTH / (5.5 * max(map(len, self.labels)) + 30))))
+            width: Any = alt.Undefined if self.chart.kind == "ends" else 0
+            legend = alt.Legend(title=None, orient="bottom", columns=columns, symbolStrokeWidth=width)
         return {"color": alt.Color, "shape": alt.Shape}[channel]("estimator:N", scale=scale, legend=legend)
 
     def _tooltip(self, mean: bool) -> Any:

@@ -1,0 +1,56 @@
+"""Runs that are to be started, in their order, and those that wait for somebody else to let them go."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from latent.experiment.run_directory import RunDirectory
+
+SECONDS_ASIDE = 2.0
+"""For how long a run that is in use is not looked at again."""
+
+
+class Waiting:
+    """Runs to start. One that another process works on is set aside, and is looked at again until that lets it go."""
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self._ready = deque(directories)
+        self._aside: dict[Path, float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._ready or self._aside)
+
+    def take(self, most: float) -> list[Path]:
+        """Up to ``most`` runs that nobody works on.
+
+        Raises:
+            RunError: if the summary of a run that was set aside is damaged.
+        """
+        now = time.monotonic()
+        for directory in [each for each, until in self._aside.items() if until <= now]:
+            files = RunDirectory(directory)
+            if files.is_locked():
+                self.set_aside(directory)
+                continue
+            del self._aside[directory]
+            if files.state() in ("planned", "stopped"):  # else whoever had it has brought it to its end
+                self._ready.append(directory)
+        taken: list[Path] = []
+        while self._ready and len(taken) < most:
+            directory = self._ready.popleft()
+            if RunDirectory(directory).is_locked():
+                self.set_aside(directory)
+            else:
+                taken.append(directory)
+        return taken
+
+    def set_aside(self, directory: Path) -> None:
+        """A run is in use elsewhere."""
+        self._aside[directory] = time.monotonic() + SECONDS_ASIDE
+
+    def put_back(self, directory: Path) -> None:
+        """A run is to be started again."""
+        self._ready.append(directory)

@@ -29,6 +29,7 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/step_memory.py
 	$(BIN)/python benchmarks/estimator_time.py
 	$(BIN)/python benchmarks/model_steps.py
+	$(BIN)/python benchmarks/sweep_throughput.py
 
 hooks: $(VENV)/.installed
 	$(BIN)/pre-commit install

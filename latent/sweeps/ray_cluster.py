@@ -74,9 +74,10 @@ class RayLauncher:
             running: dict[Any, Path] = {}
             try:
                 self._check_room(ray)
+                work = ray.remote(max_retries=0)(_work)
                 while waiting or running:
                     for directory in waiting.take((self.workers or MOST_SUBMITTED) - len(running)):
-                        running[self._submit(ray, directory)] = directory
+                        running[self._submit(work, directory)] = directory
                     for task in _ended(ray, running):
                         directory = running.pop(task)
                         outcome, why = _outcome(ray, task)
@@ -98,20 +99,17 @@ class RayLauncher:
 
     def _is_worth_a_try(self, tries: Counter[tuple[Path, int]], directory: Path) -> bool:
         """Whether a run has come further since its last try, or has tries left."""
+        checkpoint = 0
         with contextlib.suppress(OSError):
-            key = directory, RunDirectory(directory).checkpoint.stat().st_mtime_ns
-            tries[key] += 1
-            return tries[key] <= RETRIES
-        tries[directory, 0] += 1
-        return tries[directory, 0] <= RETRIES
+            checkpoint = RunDirectory(directory).checkpoint.stat().st_mtime_ns
+        tries[directory, checkpoint] += 1
+        return tries[directory, checkpoint] <= RETRIES
 
-    def _submit(self, ray: Any, directory: Path) -> Any:
+    def _submit(self, work: Any, directory: Path) -> Any:
         threads, gpus = self.needs[directory]
-        environment = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": _python_path()}
-        task = ray.remote(_work).options(
-            name=directory.name, num_cpus=threads, num_gpus=gpus, max_retries=0, runtime_env={"env_vars": environment}
-        )
-        return task.remote(directory, Path.cwd())
+        environment = {"OMP_NUM_THREADS": str(threads)} | ({"PYTHONPATH": path} if (path := _python_path()) else {})
+        given = {"num_cpus": threads, "num_gpus": gpus, "runtime_env": {"env_vars": environment}}
+        return work.options(name=directory.name, **given).remote(directory, Path.cwd())
 
     def _check_room(self, ray: Any) -> None:
         """Refuse what a cluster of this machine alone never has; to another cluster, machines may be added."""
@@ -204,13 +202,15 @@ def _check_answers(address: str) -> None:
     code = "import ray, sys; ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False)"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=SECONDS_TO_CONNECT, check=False
+            [sys.executable, "-c", code, address], capture_output=True, timeout=SECONDS_TO_CONNECT, check=False
         )
-        reason = (done.stderr.strip().splitlines() or ["no reason is given"])[-1] if done.returncode else ""
-    except subprocess.TimeoutExpired:
-        reason = f"no answer in {SECONDS_TO_CONNECT} s"
-    if reason:
-        raise LauncherError(f"no connection to a Ray cluster at {address}: {reason}")
+        if done.returncode == 0:
+            return
+        said, reason = done.stderr, (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason is given"])[-1]
+    except subprocess.TimeoutExpired as late:
+        said, reason = late.stderr or b"", f"no answer in {SECONDS_TO_CONNECT} s"
+    hint = "; it wants a token: set RAY_AUTH_MODE=token" if b"Unauthenticated" in said else ""
+    raise LauncherError(f"no connection to a Ray cluster at {address}: {reason}{hint}")
 
 
 def _python_path() -> str:

@@ -54,7 +54,7 @@ class SlurmLauncher:
         self.cluster = self.parameters.pop("cluster", "slurm")
         self.timeouts = {key: self.parameters.pop(key) for key in list(self.parameters) if key.endswith("_max_num_timeout")}
         self._check()
-        self.room = {"slurm": float("inf"), "local": workers or os.cpu_count() or 1, "debug": 1}[self.cluster]
+        self.room = {"slurm": float("inf"), "local": workers or len(os.sched_getaffinity(0)), "debug": 1}[self.cluster]
         self.queue = Queue()
 
     def __call__(self, directories: Sequence[Path], tick: Tick) -> dict[Path, str]:

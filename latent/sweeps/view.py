@@ -48,6 +48,8 @@ class View:
 
     def __exit__(self, *exception: Any) -> None:
         self.live.stop()
+        self.board.look()  # what ended since the last look has its line too
+        self._say_what_changed()
 
     def tick(self) -> None:
         """Look at the runs, and show them."""

@@ -321,11 +321,13 @@ def plot(
     from latent.experiment.run_directory import RunError
     from latent.reports import figures
     from latent.reports.finished import ResultsError, points, read_runs
+    from latent.reports.selection import chosen
 
     out = out or Path(figures.default_name(x, y))
     try:
         figures.check_suffix(out)
-        runs = read_runs(results)
+        finished = read_runs(results)
+        runs = chosen(finished)
         rows = points(runs, x, y)
         figures.write(figures.scatter(rows, x, y), out)
     except (ResultsError, figures.FigureError) as error:
@@ -334,6 +336,8 @@ def plot(
     except RunError as error:
         say_error(error)
         raise typer.Exit(FAILED) from None
+    if len(runs) < len(finished):
+        errors.print(f"left out: {len(finished) - len(runs)} runs of cells of a grid that validation did not choose")
     if len(rows) < len(runs):
         errors.print(f"left out: {len(runs) - len(rows)} of {len(runs)} runs, which lack {escape(f'{x} or {y}')}")
     errors.print(f"{len(rows)} run{'s' * (len(rows) > 1)}: {escape(str(out))}")

@@ -24,6 +24,9 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="Also write every chart there, as SVG and PDF, for papers.", show_default=False),
     ] = None,
+    links: Annotated[
+        bool, typer.Option(help="Link to the files of runs; without, the page can go where these are not.")
+    ] = True,
 ) -> None:
     """Write one HTML page of what runs show, finished or not: tables, interactive charts, and every run's state.
 
@@ -54,7 +57,7 @@ def report(
         page.check_libraries()
         runs = read_runs(results, unfinished=True)
         found = sections(runs)
-        text = page.page(page.build(found, runs, lambda file: quote(os.path.relpath(file, out.parent))))
+        text = page.page(page.build(found, runs, lambda file: quote(os.path.relpath(file, out.parent)) if links else ""))
         drawn = drawings.write_figures(found, figures) if figures is not None else []
         write_text(out, text)
     except (ResultsError, FigureError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, output, sa
 if TYPE_CHECKING:
     from latent.sweeps.board import Board
     from latent.sweeps.plan import PlannedRun
+
+OVERRIDE = re.compile(r"[A-Za-z_][\w.]*\s*=|=")
+"""How an override begins; a file of such a name is given as ``./NAME``."""
 
 
 def sweep(
@@ -87,7 +91,7 @@ def sweep(
         format="%(message)s",
         handlers=[RichHandler(console=errors, show_path=False, show_time=False)],
     )
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         launch = {"launcher": launcher, "workers": workers, "address": address}
         code = _sweep(arguments, seeds, grid or [], out, dry_run, retry_failed, force, **launch)
@@ -101,8 +105,10 @@ def sweep(
         say_error(error)
         raise typer.Exit(FAILED) from None
     except (Stopped, KeyboardInterrupt):
-        errors.print("stopped; the same command goes on from there")
+        errors.print(f"stopped; the same command{' without --force' * force} goes on from there")
         raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
     raise typer.Exit(code)
 
 
@@ -120,23 +126,34 @@ def _sweep(
     force: bool,
     **launch: Any,
 ) -> int:
-    from latent.experiment.yaml_source import parse_override
+    from latent.experiment.run_directory import RunInUse
+    from latent.experiment.yaml_source import ConfigurationError, Mark, parse_override
     from latent.sweeps.board import Board
     from latent.sweeps.launchers import launcher_for, processors
     from latent.sweeps.plan import parse_grid, parse_seeds, plan, resources
 
-    files = [Path(each) for each in arguments if "=" not in each or Path(each).is_file()]
-    overrides = [parse_override(each) for each in arguments if "=" in each and not Path(each).is_file()]
+    files = [Path(each) for each in arguments if not OVERRIDE.match(each)]
+    overrides = [parse_override(each) for each in arguments if OVERRIDE.match(each)]
+    if not files:
+        raise ConfigurationError.at(Mark("command line"), "name the YAML file of an experiment or of a sweep")
+    grids = list(map(parse_grid, grid))
+    for key, count in Counter(key for key, _ in grids).items():
+        if count > 1:
+            raise ConfigurationError.at(Mark(f"command line, --grid {key}"), "is given twice; write all its values in one")
     needed = resources(files, **launch)
     with errors.status("planning") if errors.is_terminal else contextlib.nullcontext():
-        runs = plan(files, overrides, out, parse_seeds(seeds) if seeds else None, dict(map(parse_grid, grid)))
+        runs = plan(files, overrides, out, parse_seeds(seeds) if seeds else None, dict(grids))
         board = Board(runs)
     if dry_run:
         _show_plan(board, needed.workers or processors(runs))
         return 0
     run_all = launcher_for(needed, runs)
+    in_use = [planned.directory.path for planned in runs if planned.directory.is_locked()]
+    if force and in_use:
+        raise RunInUse(f"{in_use[0]} is in use: another process is running it; nothing has been forgotten")
     for planned in runs:
-        if force:
+        damaged = planned.directory.state() == "failed" and planned.directory.done.exists()
+        if force or (damaged and retry_failed):
             with planned.directory.locked():
                 planned.directory.clear()
         planned.write()
@@ -159,13 +176,10 @@ def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int
     wrong = board.of("failed", "stopped", "planned", "running")
     for standing in wrong:
         directory = standing.run.directory
-        reason = crashes.get(directory.path, f"see {directory.error}")
-        with contextlib.suppress(OSError):
-            reason = crashes.get(directory.path) or f"{directory.error.read_text().splitlines()[-1]} ({directory.error})"
-        say_error(f"{directory.path.name}: {reason}")
+        say_error(f"{directory.path.name}: {crashes.get(directory.path) or directory.reason()}")
     errors.print(f"{total} runs: {words_for(board)}" + ("" if pending else "; nothing to run"))
     if any(standing.state == "failed" and standing.run.directory.path not in crashes for standing in wrong):
-        errors.print("--retry-failed runs those again that have failed, from their checkpoints")
+        errors.print("--retry-failed runs those again that have failed; one that diverged will diverge again")
     folders = sorted({str(standing.run.directory.path.parents[1]) for standing in board.standings})
     errors.print(f"latent table {escape(' '.join(folders))}", style="dim")
     return FAILED if wrong else 0

@@ -194,7 +194,9 @@ def load(path: Path, overrides: Sequence[str | Override]) -> Configuration:
     Raises:
         ConfigurationError: with the place of every mistake, and what would have been right.
     """
-    source, _ = read_sweep(path)
+    source, sweep = read_sweep(path)
+    if "configurations" in sweep.data:
+        raise ConfigurationError.at(sweep.mark(("configurations",)), "this is a sweep of several files; latent sweep runs it")
     source = with_overrides(source, [parse_override(each) if isinstance(each, str) else each for each in overrides])
     available: Any = parts.tasks()
     task = _chosen(source, ("task",), available, "task")

@@ -84,13 +84,12 @@ class RunDirectory:
         return False
 
     def state(self) -> State:
-        """What has become of the run.
-
-        Raises:
-            RunError: if its summary is damaged.
-        """
-        if self.summary() is not None:
-            return "finished"
+        """What has become of the run; one whose summary is damaged has failed."""
+        try:
+            if self.summary() is not None:
+                return "finished"
+        except RunError:
+            return "failed"
         if self.is_locked():
             return "running"
         if self.error.exists():
@@ -115,6 +114,17 @@ class RunDirectory:
         if missing or not isinstance(summary, dict):
             raise RunError(f"{self.done} is damaged: it is not a run's summary; --force runs the experiment anew")
         return summary
+
+    def reason(self) -> str:
+        """Why the run has failed, in a line."""
+        try:
+            self.summary()
+            lines = self.error.read_text(errors="replace").split("\n")
+        except RunError as error:
+            return str(error)
+        except OSError:
+            return f"see {self.path}"
+        return f"{next((line for line in reversed(lines) if line.strip()), 'no reason is given')} ({self.error})"
 
     def begin(self, configuration: dict[str, Any]) -> None:
         """Write down the configuration, and the environment beside those of the processes before; forget their errors."""

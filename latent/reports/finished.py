@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import re
 import statistics
 from collections import defaultdict
@@ -72,9 +73,8 @@ def read_runs(folders: Iterable[Path], unfinished: bool = False) -> list[Run]:
             raise ResultsError(f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}")
     kind, file = ("run", "config.yaml") if unfinished else ("finished run", "done.json")
     files = {file, "done.json"}  # a finished run is never passed over, whatever it lacks
-    paths = [path for folder in folders for path in sorted(path for each in files for path in folder.rglob(each))]
-    found = {path.resolve().parent: path.parent for path in paths}
-    found = {path: shown for path, shown in found.items() if path.parent.name == "runs"}
+    directories = [path for folder in folders for path in run_directories(folder)]
+    found = {path.resolve(): path for path in directories if any((path / each).exists() for each in files)}
     if not found:
         raise ResultsError(f"there is no {kind} (runs/*/{file}) in {', '.join(map(str, folders))}")
     runs: dict[str, Run] = {}
@@ -86,10 +86,21 @@ def read_runs(folders: Iterable[Path], unfinished: bool = False) -> list[Run]:
     return list(runs.values())
 
 
+def run_directories(folder: Path) -> list[Path]:
+    """Every ``runs/*`` in or below a folder, or of the folder itself, sorted; what vanishes meanwhile is passed over."""
+    found = []
+    for path, below, _ in os.walk(folder):
+        if Path(path).resolve().name == "runs":
+            found += [Path(path) / name for name in below]
+            below.clear()  # what a run holds is not looked through
+    parent = folder.resolve().parent
+    return sorted([folder, *found] if parent.name == "runs" else found)
+
+
 def _read_run(directory: Path) -> Run:
     files = RunDirectory(directory)
-    state = files.state()
-    summary = files.summary() if state == "finished" else None
+    summary = files.summary()
+    state = files.state() if summary is None else "finished"
     try:
         configuration = read_yaml(files.configuration).data
     except ConfigurationError as error:
@@ -144,12 +155,12 @@ def grid_keys(runs: Iterable[Run]) -> set[str]:
     return {key for key in keys if key not in ("task", "estimator.name") and not key.startswith("data.")}
 
 
-def estimator_labels(runs: Sequence[Run]) -> list[str]:
+def estimator_labels(runs: Sequence[Run], tried: set[str] | None = None) -> list[str]:
     """For each run, its estimator's name with those options that differ between the runs of that name.
 
     An option that is null is left out: ``sparse_map`` beside ``sparse_map budget=16``. So is one that a sweep's grid sets.
     """
-    tried = grid_keys(runs)
+    tried = grid_keys(runs) if tried is None else tried
     blocks = [
         {key: value for key, value in run["configuration"]["estimator"].items() if f"estimator.{key}" not in tried}
         for run in runs

@@ -74,8 +74,8 @@ def problem(run: Run) -> str:
     return f"{task} on {data['name']}" if isinstance(data, dict) and "name" in data else str(task)
 
 
-def select(runs: Sequence[Run]) -> list[Entry]:
-    """The entries of finished runs, by problem and label.
+def select(runs: Sequence[Run], among: Sequence[Run] | None = None) -> list[Entry]:
+    """The entries of finished runs, by problem and label; ``among`` all runs, whose grids count too.
 
     Of the cells of one entry, those compete that have the most finished seeds: a mean over fewer would be easier to win with,
     and a cell with a failed seed has no claim. Ties go to the cell that made fewer decoder calls.
@@ -86,17 +86,27 @@ def select(runs: Sequence[Run]) -> list[Entry]:
     by_problem: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_problem[problem(run)].append(run)
-    return [entry for name in sorted(by_problem) for entry in _entries(name, by_problem[name])]
+    tried: dict[str, set[str]] = defaultdict(set)
+    for run in runs if among is None else among:
+        tried[problem(run)] |= grid_keys([run])
+    return [entry for name in sorted(by_problem) for entry in _entries(name, by_problem[name], tried[name])]
 
 
-def _entries(name: str, runs: list[Run]) -> list[Entry]:
+def chosen(runs: Sequence[Run]) -> list[Run]:
+    """Finished runs without those of cells of a grid that validation did not choose."""
+    if not grid_keys(runs):
+        return list(runs)
+    names = {run["name"] for entry in select(runs) for run in entry.chosen.runs}
+    return [run for run in runs if run["name"] in names]
+
+
+def _entries(name: str, runs: list[Run], tried: set[str]) -> list[Entry]:
     task: Any = parts.tasks().get(runs[0]["configuration"]["task"])
     if task is None:
         raise ResultsError(f"{runs[0]['directory']}: there is no task {runs[0]['configuration']['task']!r} here")
     settings = _differing([_settings(run) for run in runs])
     groups: dict[str, list[tuple[str, dict[str, Any], Run]]] = defaultdict(list)
-    tried = grid_keys(runs)
-    for run, label, setting in zip(runs, estimator_labels(runs), settings, strict=True):
+    for run, label, setting in zip(runs, estimator_labels(runs, tried), settings, strict=True):
         apart = {key: value for key, value in setting.items() if key not in tried}
         block = {key: value for key, value in run["configuration"]["estimator"].items() if f"estimator.{key}" not in tried}
         groups[json.dumps([block, apart], sort_keys=True)].append((label, setting, run))

@@ -16,7 +16,7 @@ from typing import IO, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from latent.experiment.run_directory import RunDirectory, RunError
-from latent.reports.finished import ResultsError, Run, read_runs
+from latent.reports.finished import ResultsError, Run, read_runs, run_directories
 from latent.reports.page.data import Section, sections
 from latent.reports.page.page import Built, as_json, build, page
 from latent.terminal import say_error
@@ -65,8 +65,7 @@ class Live:
         return digest.hexdigest()[:16]
 
     def _directories(self) -> list[Path]:
-        files = [file for folder in self.folders for file in folder.rglob("config.yaml")]
-        return sorted({file.parent for file in files if file.parent.parent.name == "runs"})
+        return sorted({directory for folder in self.folders for directory in run_directories(folder)})
 
     def current(self) -> tuple[str, Built]:
         """The version, and what to show. Where a run is damaged, that says so, with the runs as they were before."""

@@ -31,7 +31,7 @@ class Request:
 
     Attributes:
         metrics: names of a summary; without them, those of ``METRICS``.
-        budget: decoder calls at which validation is compared; without it, the fewest that a run of the problem made.
+        budget: decoder calls at which validation is compared; without it, those of the cheapest entry.
         reach: value of the headline metric on validation to reach.
         reference: label of the entry to compare the others with.
     """
@@ -112,7 +112,7 @@ def _table(entries: Sequence[Entry], unfinished: Sequence[Run], request: Request
     task, headline = runs[0][0]["configuration"]["task"], entries[0].headline
     metrics = list(request.metrics or METRICS.get(task, (f"test/{headline}",)))
     curves = [[curve(run, f"val/{headline}") for run in members] for members in runs]
-    calls = [number for members in runs for number in numbers(members, "total_decoder_calls")]
+    calls = [max(found) for members in runs if (found := numbers(members, "total_decoder_calls"))]  # so no seed loses its end
     costs = [
         *time_column(entries, request.reference),
         *budget_column(curves, headline, request.budget or min(calls, default=None)),

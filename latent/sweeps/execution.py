@@ -53,15 +53,16 @@ def execute(
         Interrupted: once the run has stopped and written a checkpoint.
     """
     files = RunDirectory(run_directory)
-    try:
-        configuration = load(files.configuration, [])
-        experiment = prepare(configuration, run_directory.parents[2])
-        if experiment.directory.path != run_directory:
-            raise RunError(f"{files.configuration} is not that of this run, but of {experiment.directory.path}")
-    except (ConfigurationError, RunError) as error:
-        with contextlib.suppress(OSError):
-            write_text(files.error, f"{error}\n")
-        raise RunError(str(error)) from error
+    with files.locked():
+        try:
+            configuration = load(files.configuration, [])
+            experiment = prepare(configuration, run_directory.parents[2])
+            if experiment.directory.path != run_directory:
+                raise RunError(f"{files.configuration} is not that of this run, but of {experiment.directory.path}")
+        except (ConfigurationError, RunError) as error:
+            with contextlib.suppress(OSError):
+                write_text(files.error, f"{error}\n")
+            raise RunError(str(error)) from error
     summary, _ = runner.execute(experiment, reporter or Silent(), stop=stop)
     return summary
 

@@ -41,7 +41,8 @@ def launcher_for(needed: Resources, runs: Sequence[PlannedRun]) -> Launcher:
 def processors(runs: Sequence[PlannedRun]) -> int:
     """How many of these runs this machine has processors for, by the threads of each."""
     threads = max((run.configuration["threads"] for run in runs), default=1)
-    return max(1, len(os.sched_getaffinity(0)) // threads)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // threads)
 
 
 def _needs(runs: Sequence[PlannedRun], gpus: float | None) -> dict[Path, Need]:

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import wait
@@ -22,7 +23,7 @@ from latent.experiment.run_directory import RunDirectory, RunError, RunInUse
 from latent.experiment.runner import Interrupted
 from latent.sweeps.execution import execute, log_warnings
 from latent.sweeps.launcher import Stopped, Tick
-from latent.terminal import FAILED, INTERRUPTED
+from latent.terminal import FAILED, INTERRUPTED, errors
 
 IN_USE = 75
 """Exit code of a process that found its run in use (EX_TEMPFAIL)."""
@@ -83,10 +84,17 @@ class LocalLauncher:
 def _stop(processes: Any) -> None:
     """Ask processes to stop after their step, and wait for their checkpoints."""
     alive = [process for process in processes if process.exitcode is None]
+    if alive:
+        errors.print(f"stopping {len(alive)} run{'s' * (len(alive) > 1)} after a checkpoint; Ctrl-C again kills at once")
+    try:
+        for process in alive:
+            process.terminate()
+        deadline = time.monotonic() + SECONDS_TO_STOP
+        for process in alive:
+            process.join(max(0.0, deadline - time.monotonic()))
+    except KeyboardInterrupt:
+        pass
     for process in alive:
-        process.terminate()
-    for process in alive:
-        process.join(SECONDS_TO_STOP)
         if process.exitcode is None:
             process.kill()
             process.join()

@@ -8,12 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from latent.experiment.configuration import load, read_sweep, sweep_settings
+from latent.experiment.configuration import UNNOTICED, load, read_sweep, sweep_settings
 from latent.experiment.experiment import directory_of, prepare
-from latent.experiment.run_directory import RunDirectory
-from latent.experiment.yaml_source import ConfigurationError, Key, Mark, Override, Source, override, parse_value, split_key
+from latent.experiment.run_directory import RunDirectory, RunError
+from latent.experiment.yaml_source import (
+    ConfigurationError,
+    Key,
+    Mark,
+    Override,
+    Source,
+    flatten,
+    override,
+    parse_value,
+    split_key,
+)
 
 MOST_RUNS = 100_000
+NOT_IN_A_GRID = ("task", "experiment", "seed", "device", "tracking", *(f"train.{name}" for name in UNNOTICED))
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,22 @@ class PlannedRun:
 
     def write(self) -> None:
         """Write down all that the run starts from; that of a finished run stays as it is."""
-        self.directory.path.mkdir(parents=True, exist_ok=True)
-        grid = self.directory.grid() | self.grid  # several sweeps may have a run in common
-        if grid != self.directory.grid() or not self.directory.plan.exists():
-            self.directory.write_plan(self.source.stem, grid)
-        if self.directory.summary() is None and not self.directory.is_locked():
-            self.directory.write_configuration(self.configuration)
+        try:
+            self.directory.path.mkdir(parents=True, exist_ok=True)
+            self._write_plan()
+            if self.directory.state() in ("planned", "stopped", "failed"):
+                self.directory.write_configuration(self.configuration)
+        except OSError as error:
+            raise RunError(f"cannot write to {self.directory.path}: {error.strerror or error}") from error
+
+    def _write_plan(self) -> None:
+        """Join the grid with those of other sweeps that have the run in common; what is damaged is written anew."""
+        try:
+            before = self.directory.grid()
+        except RunError:
+            before = {}
+        if before | self.grid != before or not before:
+            self.directory.write_plan(self.source.stem, before | self.grid)
 
 
 def parse_seeds(text: str) -> int | list[int]:
@@ -193,6 +214,10 @@ def _key(block: Source, *place: str) -> Key:
 
 def _runs(member: _Member, out: Path, contents: dict[str, Any]) -> Iterator[PlannedRun]:
     """The runs of one file. The parts of each cell are built once: seeds decide no mistake and no hash."""
+    for key, _, mark in member.grid:
+        dotted = ".".join(key)
+        if any(dotted == no or dotted.startswith(f"{no}.") for no in NOT_IN_A_GRID):
+            raise ConfigurationError.at(mark, f"{dotted} cannot be in a grid: it decides no result, or is the sweep's own")
     for values in itertools.product(*(values for _, values, _ in member.grid)):
         chosen = [override(key, value, mark) for (key, _, mark), value in zip(member.grid, values, strict=True)]
         seeds = range(member.seeds) if isinstance(member.seeds, int) else member.seeds
@@ -202,7 +227,9 @@ def _runs(member: _Member, out: Path, contents: dict[str, Any]) -> Iterator[Plan
                 raise ConfigurationError.at(given.marks[path], "seed cannot be given beside the seeds of the sweep")
         configuration = load(member.file, [*member.overrides, *chosen, *seed])
         digest = prepare(configuration, out, contents).digest
-        grid = {".".join(key): value for (key, _, _), value in zip(member.grid, values, strict=True)}
+        grid = flatten({".".join(key): value for (key, _, _), value in zip(member.grid, values, strict=True)})
+        if isinstance(configuration.data["data"].get("path"), str):  # whoever runs it may have another working directory
+            configuration.data["data"]["path"] = str(Path(configuration.data["data"]["path"]).expanduser().absolute())
         for number in seeds or [configuration.data["seed"]]:
             data = configuration.data | {"seed": number}
             yield PlannedRun(directory_of(data, digest, out), data, member.file, grid, f"{data['estimator']['name']}-{digest}")

@@ -19,5 +19,5 @@ for experiment in emoji tiny_imagenet; do
     $latent table $folder --compare dense --out $folder/table.md
     $latent table $folder --compare dense --out $folder/table.tex
     $latent table $folder --runs $folder/runs.csv --curves $folder/curves.csv > /dev/null
-    $latent report $folder --out $folder/report.html --figures $folder/figures
+    $latent report $folder --no-links --out $folder/report.html --figures $folder/figures
 done

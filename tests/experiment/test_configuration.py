@@ -11,6 +11,7 @@ from latent.experiment.yaml_source import ConfigurationError, Mark, parse, parse
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+EXPERIMENTS = [path for path in CONFIGS if path.parent.name != "sweeps"]
 GAME_OF_THE_USER = ROOT / "configs" / "signal_game" / "published.yaml"
 
 
@@ -53,12 +54,17 @@ def test_scalars_follow_yaml_1_2(text, value):
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_configuration_of_the_repository_loads(path):
     overrides = ["data.path=somewhere"] if path == GAME_OF_THE_USER else []
     overrides += ["estimator.name=dense"] if path.name == "base.yaml" else []
     configuration = load(path, overrides)
     assert configuration.data["task"] == path.parent.name
+
+
+def test_a_sweep_of_several_files_is_no_experiment():
+    with pytest.raises(ConfigurationError, match=r"emoji.yaml:3:3: this is a sweep of several files; latent sweep runs it"):
+        load(ROOT / "configs" / "sweeps" / "emoji.yaml", [])
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))

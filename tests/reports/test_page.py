@@ -512,3 +512,10 @@ def test_help_teaches():
         result = command(name, "--help")
         assert words in result.stdout
         assert "Exit codes" in result.stdout
+
+
+def test_a_page_without_links_can_go_where_the_runs_are_not(results, tmp_path):
+    out = tmp_path / "report.html"
+    assert command("report", results, "--no-links", "--out", out).exit_code == 0
+    assert not re.search(r'href="[^"]*(metrics\.jsonl|config\.yaml)', out.read_text())
+    assert re.search(r'href="[^"]*metrics\.jsonl', written(results, out))

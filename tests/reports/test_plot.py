@@ -394,3 +394,16 @@ def test_help_teaches():
     result = CliRunner().invoke(app, ["plot", "--help"])
     assert "latent plot results/vae" in result.stdout
     assert "test/distortion" in result.stdout
+
+
+def test_of_a_grid_only_the_cell_that_validation_chose_is_drawn(tmp_path):
+    """The other cell is better on test, which must not matter."""
+    folder = tmp_path / "results"
+    for digest, validation, test in (("aaaaaaaa", -80.0, 9.0), ("bbbbbbbb", -90.0, 1.0)):
+        directory = finished(folder, "dense", 0, digest, val__elbo=validation, test__rate=test, test__distortion=test)
+        (directory / "plan.json").write_text(json.dumps({"configuration": "dense", "grid": {"train.learning_rate": test}}))
+    result = plot(folder, "--out", tmp_path / "plot.json")
+    assert result.exit_code == 0, result.stderr
+    assert "left out: 1 runs of cells" in result.stderr
+    drawn = [row for _, rows in layers(json.loads((tmp_path / "plot.json").read_text())) for row in rows if "run" in row]
+    assert [row["x"] for row in drawn] == [9.0]

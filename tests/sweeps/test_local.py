@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from latent.experiment.run_directory import RunDirectory
+from latent.experiment.run_directory import RunDirectory, RunError
+from latent.experiment.yaml_source import parse_override
+from latent.sweeps.execution import execute
 from latent.sweeps.local import LocalLauncher
 from latent.sweeps.plan import plan
 from tests.conftest import ROOT
@@ -151,16 +153,15 @@ def open_files(pid):
     return found
 
 
-def test_two_commands_share_the_work_and_run_nothing_twice(configurations, sweep, latent_command, tmp_path):
-    arguments = [*configurations, *LONG, "--seeds", "2", "--out", tmp_path, "--workers", "1"]
+def test_two_commands_share_the_work(configurations, sweep, latent_command, tmp_path):
+    arguments = [*configurations, *LONG, "--seeds", "2", "--out", tmp_path / "out", "--workers", "1"]
     both = [start(latent_command, *arguments) for _ in range(2)]
     for process in both:
         said, _ = process.communicate(timeout=180)
         assert process.returncode == 0, said
-    environments = [json.loads(file.read_text()) for file in tmp_path.glob("tiny/runs/*/env.json")]
-    assert len(environments) == 4
-    rows = [file.read_text().count("\n") for file in tmp_path.glob("tiny/runs/*/metrics.jsonl")]
-    assert rows == [60] * 4
+    assert sweep(*arguments[:-4], "--out", tmp_path / "whole").exit_code == 0
+    assert summaries(tmp_path / "whole") == summaries(tmp_path / "out")
+    assert len(summaries(tmp_path / "out")) == 4
 
 
 def test_a_run_that_fails_is_listed_and_run_again_only_when_asked(configurations, sweep, tmp_path):
@@ -204,9 +205,6 @@ def test_a_configuration_that_was_changed_by_hand_is_not_run(configurations, tmp
     run.write()
     path = run.directory.configuration
     path.write_text(path.read_text().replace("hidden_size: 8", "hidden_size: 9"))
-    from latent.experiment.run_directory import RunError
-    from latent.sweeps.execution import execute
-
     with pytest.raises(RunError, match="is not that of this run"):
         execute(run.directory.path)
     assert run.directory.state() == "failed"
@@ -220,6 +218,44 @@ def test_a_run_that_cannot_write_fails_and_says_why(configurations, tmp_path):
     assert LocalLauncher(1)([run.directory.path for run in runs], lambda: None) == {}
     assert runs[0].directory.state() == "failed"
     assert "Is a directory" in runs[0].directory.error.read_text()
+
+
+def test_force_forgets_nothing_where_a_run_is_in_use(configurations, sweep, tmp_path):
+    arguments = [configurations[0], "--seeds", "2", "--out", tmp_path]
+    assert sweep(*arguments).exit_code == 0
+    before = finished(tmp_path)
+    (held,) = tmp_path.glob("tiny/runs/*-s1-*")
+    with RunDirectory(held).locked():
+        result = sweep(*arguments, "--force")
+    assert result.exit_code == 1
+    assert "in use" in result.stderr
+    assert finished(tmp_path) == before
+
+
+def test_damaged_files_of_one_run_are_mended_without_the_others(configurations, sweep, tmp_path):
+    arguments = [configurations[0], "--seeds", "2", "--out", tmp_path]
+    assert sweep(*arguments).exit_code == 0
+    ended, before = summaries(tmp_path), finished(tmp_path)
+    for file in tmp_path.glob("tiny/runs/*-s1-*/*"):
+        if file.name in ("done.json", "plan.json"):
+            file.write_text("{")
+    result = sweep(*arguments)
+    assert result.exit_code == 1
+    assert "1 finished, 1 failed" in result.stderr
+    assert sweep(*arguments, "--retry-failed").exit_code == 0
+    assert summaries(tmp_path) == ended
+    (healthy,) = (run for run in before if "-s0-" in run)
+    assert finished(tmp_path)[healthy] == before[healthy]
+
+
+def test_runs_do_not_depend_on_the_working_directory(configurations, tmp_path, monkeypatch):
+    features = ROOT / "games" / "datasets" / "emoji.npz"
+    monkeypatch.chdir(features.parent)
+    overrides = [parse_override(each) for each in ("data={name: features, path: emoji.npz}", "train.steps=1")]
+    (run,) = plan(configurations[:1], overrides, tmp_path)
+    run.write()
+    monkeypatch.chdir(tmp_path)
+    assert execute(run.directory.path)["step"] == 1
 
 
 def test_dry_run_runs_nothing(configurations, sweep, tmp_path):
@@ -239,6 +275,10 @@ def test_wrong_input(configurations, sweep, tmp_path):
         ([configurations[0], "train.stepz=3"], "did you mean 'steps'"),
         ([configurations[0], "--seeds", "many"], "a number of seeds"),
         ([configurations[0], "--grid", "train.steps"], "must be KEY=VALUE"),
+        ([configurations[0], "--grid", "train.steps=1,2", "--grid", "train.steps=3"], "is given twice"),
+        ([configurations[0], "--grid", "seed=1,2"], "cannot be in a grid"),
+        ([configurations[0], "--grid", "train.checkpoint_every=1,2"], "cannot be in a grid"),
+        (["train.steps=2"], "name the YAML file"),
         ([configurations[0], "--address", "auto"], "--address is that of a Ray cluster"),
     ):
         result = sweep(*arguments, "--out", tmp_path / "out")

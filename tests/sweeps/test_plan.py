@@ -8,8 +8,9 @@ import yaml
 
 from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare
-from latent.experiment.yaml_source import ConfigurationError
+from latent.experiment.yaml_source import ConfigurationError, parse_override
 from latent.sweeps.plan import parse_grid, parse_seeds, plan, resources
+from tests.conftest import ROOT
 
 
 def settings(runs, *keys):
@@ -56,6 +57,21 @@ def test_every_combination_of_file_cell_and_seed(configurations, tmp_path):
     assert len({run.cell for run in runs}) == 12
     for run in runs:
         assert run.grid == {key: settings([run], key)[0][0] for key in grid}
+
+
+@pytest.mark.parametrize(("name", "number"), [("emoji", 20), ("tiny_imagenet", 50), ("tiny_imagenet_rates", 8)])
+def test_the_sweeps_of_the_repository(name, number, tmp_path):
+    features = [parse_override(f"data.path={ROOT}/games/datasets/emoji.npz")] if name != "emoji" else []
+    runs = plan([ROOT / "configs" / "sweeps" / f"{name}.yaml"], features, tmp_path)
+    assert len(runs) == number
+    assert set(settings(runs, "experiment")) == {("emoji",) if name == "emoji" else ("tiny_imagenet",)}
+
+
+def test_blocks_in_a_grid_are_taken_apart(configurations, tmp_path):
+    blocks = [{"name": "gumbel_softmax", "temperature": value} for value in (0.5, 1.0)]
+    runs = plan(configurations[:1], [], tmp_path, 1, {"estimator": blocks})
+    expected = [{"estimator.name": "gumbel_softmax", "estimator.temperature": value} for value in (0.5, 1.0)]
+    assert [run.grid for run in runs] == expected
 
 
 def test_a_planned_run_is_the_one_that_latent_run_makes(configurations, tmp_path):

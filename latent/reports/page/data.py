@@ -106,7 +106,7 @@ def _section(name: str, runs: Sequence[Run]) -> Section:
         return history(by_name[name], headline)
 
     finished = [run for run in runs if run["state"] == "finished"]
-    decided = {cell.runs[0]["name"]: entry for entry in select(finished) for cell in (entry.chosen, *entry.rejected)}
+    decided = {cell.runs[0]["name"]: entry for entry in select(finished, runs) for cell in (entry.chosen, *entry.rejected)}
     entries = select([run if run["state"] == "finished" else _so_far(run, read, headline) for run in runs])
     shown = [_shown(entry, decided, by_name, read, _most(len(entries))) for entry in entries]
     chosen = [run["name"] for each in shown for run in each.cells[0].runs]

@@ -123,7 +123,7 @@ def _run(section: Section, run: Run, link: Link) -> dict[str, Any]:
     files = RunDirectory(run["directory"])
     present = {"error": files.error} if run["state"] == "failed" else {}
     present |= {"metrics": files.metrics, "config": files.configuration}
-    links = {name: link(path) for name, path in present.items() if path.exists()}
+    links = {name: to for name, path in present.items() if path.exists() and (to := link(path))}
     train = run["configuration"]["train"]
     steps = sum(each for each in (train.get("warm_start_steps"), train.get("steps")) if isinstance(each, int))
     title = f"{run['name']}: {run['state']}, step {section.last_steps[run['name']]:,} of {steps:,}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -27,6 +25,7 @@ from latent.terminal import (
     output,
     say_configuration_error,
     say_error,
+    show_warnings,
 )
 
 app = typer.Typer(
@@ -154,11 +153,7 @@ def run(
     from latent.experiment.runner import Interrupted, execute
     from latent.experiment.yaml_source import ConfigurationError
 
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=errors, show_path=False, show_time=False)],
-    )
+    show_warnings()
     progress = _Progress(errors)
     try:
         experiment = prepare(load(config, overrides or []), out)

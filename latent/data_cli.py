@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, output, say_error
+from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, interrupt, output, say_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,10 +35,6 @@ class _Bar:
 
     def close(self) -> None:
         self.progress.update(self.task, visible=False)
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 @app.command()
@@ -78,7 +74,7 @@ def prepare(
     if from_path is not None and not from_path.is_dir():
         say_error(f"--from: {from_path} is no folder")
         raise typer.Exit(WRONG_INPUT)
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, interrupt)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     try:
         with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import signal
 from collections import Counter
@@ -13,11 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, output, say_configuration_error, say_error
+from latent.terminal import (
+    FAILED,
+    INTERRUPTED,
+    WRONG_INPUT,
+    errors,
+    interrupt,
+    output,
+    say_configuration_error,
+    say_error,
+    show_warnings,
+)
 
 if TYPE_CHECKING:
     from latent.sweeps.board import Board
@@ -86,12 +94,8 @@ def sweep(
     from latent.experiment.yaml_source import ConfigurationError
     from latent.sweeps.launcher import LauncherError, Stopped
 
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=errors, show_path=False, show_time=False)],
-    )
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    show_warnings()
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         launch = {"launcher": launcher, "workers": workers, "address": address}
         code = _sweep(arguments, seeds, grid or [], out, dry_run, retry_failed, force, **launch)
@@ -110,10 +114,6 @@ def sweep(
     finally:
         signal.signal(signal.SIGTERM, before)
     raise typer.Exit(code)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _sweep(

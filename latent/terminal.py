@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.markup import escape
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
@@ -26,6 +28,17 @@ HEADLINES = {
 def in_short(metric: str, value: float) -> str:
     """A value of a headline metric, as in ``83.5%``."""
     return HEADLINES.get(metric, ("", "{:.4g}"))[1].format(value)
+
+
+def show_warnings() -> None:
+    """Let warnings of this process appear among what the command says."""
+    handler = RichHandler(console=errors, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+
+
+def interrupt(number: int, frame: Any) -> None:
+    """A handler that lets SIGTERM do what Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def say_configuration_error(error: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import signal
 from enum import Enum
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import Progress
 
-from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, say_error
+from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, interrupt, say_error, show_warnings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,15 +38,6 @@ class By(str, Enum):
 ResultsArgument = typer.Argument(metavar="RESULTS", help="Folders that hold finished runs, at any depth.", show_default=False)
 ProjectOption = typer.Option(metavar="NAME", help="W&B project, in the place of the runs' own.", show_default=False)
 EntityOption = typer.Option(metavar="NAME", help="W&B entity, in the place of the runs' own.", show_default=False)
-
-
-def _show_warnings() -> None:
-    handler = RichHandler(console=errors, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 @app.command()
@@ -83,8 +72,8 @@ def export(
     from latent.reports import wandb_export, wandb_notes
     from latent.reports.finished import ResultsError, read_runs
 
-    _show_warnings()
-    before = signal.signal(signal.SIGTERM, _terminate)
+    show_warnings()
+    before = signal.signal(signal.SIGTERM, interrupt)
     done: list[wandb_export.Exported] = []
     failed = 0
     try:
@@ -177,7 +166,7 @@ def workspace(
     from latent.reports import wandb_workspace
     from latent.reports.finished import ResultsError, read_runs
 
-    _show_warnings()
+    show_warnings()
     try:
         if load is not None and (results or out):
             raise wandb_workspace.WorkspaceError("--load saves the workspace of a file: neither RESULTS nor --out goes with it")

@@ -13,16 +13,16 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from latent.experiment.run_directory import RunDirectory, RunError, RunInUse
+from latent.experiment.run_directory import RunError, RunInUse
 from latent.experiment.runner import Interrupted
 from latent.sweeps.execution import execute, log_warnings
 from latent.sweeps.launcher import Stopped, Tick
+from latent.sweeps.waiting import Waiting
 from latent.terminal import FAILED, INTERRUPTED, errors
 
 IN_USE = 75
@@ -46,28 +46,20 @@ class LocalLauncher:
 
     def __call__(self, directories: Sequence[Path], tick: Tick) -> dict[Path, str]:
         """See :class:`~latent.sweeps.launcher.Launcher`."""
-        waiting, elsewhere = deque(directories), deque[Path]()
+        waiting = Waiting(directories)
         running: dict[Path, Any] = {}
         crashes: dict[Path, str] = {}
         try:
-            while waiting or running or elsewhere:
-                while waiting and len(running) < self.workers:
-                    directory = waiting.popleft()
-                    if RunDirectory(directory).is_locked():
-                        elsewhere.append(directory)
-                    else:
-                        running[directory] = self._start(directory)
+            while waiting or running:
+                for directory in waiting.take(self.workers - len(running)):
+                    running[directory] = self._start(directory)
                 wait([process.sentinel for process in running.values()], SECONDS_BETWEEN_LOOKS)
                 for directory in [each for each, process in running.items() if process.exitcode is not None]:
                     code = running.pop(directory).exitcode
                     if code == IN_USE:
-                        elsewhere.append(directory)
+                        waiting.set_aside(directory)
                     elif code not in (0, FAILED):
                         crashes[directory] = _how_it_ended(code, directory)
-                for directory in [each for each in elsewhere if not RunDirectory(each).is_locked()]:
-                    elsewhere.remove(directory)
-                    if RunDirectory(directory).state() in ("planned", "stopped"):  # whoever had it let it go
-                        waiting.append(directory)
                 tick()
         except KeyboardInterrupt:
             raise Stopped from None

@@ -24,11 +24,7 @@ class Waiting:
         return bool(self._ready or self._aside)
 
     def take(self, most: float) -> list[Path]:
-        """Up to ``most`` runs that nobody works on.
-
-        Raises:
-            RunError: if the summary of a run that was set aside is damaged.
-        """
+        """Up to ``most`` runs that nobody works on."""
         now = time.monotonic()
         for directory in [each for each, until in self._aside.items() if until <= now]:
             files = RunDirectory(directory)

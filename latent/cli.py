@@ -15,13 +15,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from latent import data_cli, page_cli, sweep_cli, table_cli, wandb_cli
+from latent.metrics import capital, heading, in_short, in_words, numbered, write
 from latent.terminal import (
     FAILED,
-    HEADLINES,
     INTERRUPTED,
     WRONG_INPUT,
     errors,
-    in_short,
     output,
     say_configuration_error,
     say_error,
@@ -44,24 +43,25 @@ app.command("report")(page_cli.report)
 app.command("serve")(page_cli.serve)
 
 
-SUMMARY = {
-    "test/success_rate": ("test success, most likely message", "{:.2%}"),
-    "test/expected_success_rate": ("test success, expected", "{:.2%}"),
-    "test/accuracy": ("test accuracy, most likely label", "{:.2%}"),
-    "test/expected_accuracy": ("test accuracy, expected", "{:.2%}"),
-    "test/elbo": ("test ELBO (nats)", "{:.2f}"),
-    "test/distortion": ("distortion, expected (nats)", "{:.2f}"),
-    "test/argmax_distortion": ("distortion, most likely state (nats)", "{:.2f}"),
-    "test/rate": ("rate (nats)", "{:.2f}"),
-    "test/log_likelihood": ("log-likelihood (nats)", "{:.2f}"),
-    "test/bits_per_dim": ("bits per dimension", "{:.3f}"),
-    "test/decoder_calls": ("decoder calls per example, at the end", "{:.2f}"),
-    "total_decoder_calls": ("decoder calls in training", "{:,}"),
-    "test/messages_in_use": ("messages in use", "{}"),
-    "test/entropy": ("entropy of q (nats)", "{:.3f}"),
-    "step": ("steps", "{:,}"),
-    "time/seconds": ("training time (s)", "{:.1f}"),
-}
+SUMMARY = (
+    "test/success_rate",
+    "test/expected_success_rate",
+    "test/accuracy",
+    "test/expected_accuracy",
+    "test/elbo",
+    "test/distortion",
+    "test/argmax_distortion",
+    "test/rate",
+    "test/log_likelihood",
+    "test/bits_per_dim",
+    "test/decoder_calls",
+    "total_decoder_calls",
+    "test/messages_in_use",
+    "test/entropy",
+    "step",
+    "time/seconds",
+)
+"""What `latent run` shows of a summary, in this order."""
 
 
 class _Progress:
@@ -102,7 +102,7 @@ class _Progress:
             self.bar.update(self.task, completed=step, speed=f"{(step - self.first) / (now - self.begun):.0f}")
 
     def row(self, row: dict[str, Any]) -> None:
-        label = HEADLINES.get(self.metric, (self.metric, ""))[0]
+        label = in_words(self.metric)[0].partition(",")[0]
         shown = {
             split: in_short(self.metric, row[key]) for split in ("train", "val") if (key := f"{split}/{self.metric}") in row
         }
@@ -175,9 +175,9 @@ def run(
         print(json.dumps(summary, indent=2))
         return
     table = Table("", summary["run"], title=f"{summary['task']}: {summary['estimator']}, seed {summary['seed']}")
-    for key, (label, form) in SUMMARY.items():
+    for key in SUMMARY:
         if key in summary:
-            table.add_row(label, form.format(summary[key]))
+            table.add_row(capital(heading(key)), write(key, summary[key]))
     output.print(table)
     errors.print(f"run directory: {escape(str(experiment.directory.path))}")
 
@@ -315,14 +315,16 @@ def plot(
     """
     from latent.experiment.run_directory import RunError
     from latent.reports import figures
-    from latent.reports.finished import ResultsError, points, read_runs
+    from latent.reports.finished import ResultsError, finished, read_runs
+    from latent.reports.points import points
     from latent.reports.selection import chosen
 
     out = out or Path(figures.default_name(x, y))
     try:
         figures.check_suffix(out)
-        finished = read_runs(results)
-        runs = chosen(finished)
+        every = read_runs(results, unfinished=True)
+        done = finished(every)
+        runs = chosen(done, every)
         rows = points(runs, x, y)
         figures.write(figures.scatter(rows, x, y), out)
     except (ResultsError, figures.FigureError) as error:
@@ -331,8 +333,8 @@ def plot(
     except RunError as error:
         say_error(error)
         raise typer.Exit(FAILED) from None
-    if len(runs) < len(finished):
-        errors.print(f"left out: {len(finished) - len(runs)} runs of cells of a grid that validation did not choose")
+    if len(runs) < len(done):
+        errors.print(f"left out: {numbered(len(done) - len(runs), 'run')} of cells of a grid that validation did not choose")
     if len(rows) < len(runs):
-        errors.print(f"left out: {len(runs) - len(rows)} of {len(runs)} runs, which lack {escape(f'{x} or {y}')}")
-    errors.print(f"{len(rows)} run{'s' * (len(rows) > 1)}: {escape(str(out))}")
+        errors.print(f"left out: {len(runs) - len(rows)} of {numbered(len(runs), 'run')}, which lack {escape(f'{x} or {y}')}")
+    errors.print(f"{numbered(len(rows), 'run')}: {escape(str(out))}")

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import typer
 from rich.markup import escape
 
+from latent.metrics import numbered
 from latent.terminal import FAILED, WRONG_INPUT, errors, say_error
 
 
@@ -70,8 +71,8 @@ def report(
         say_error(f"cannot write to {out}: {error.strerror or error}")
         raise typer.Exit(WRONG_INPUT) from None
     if drawn:
-        errors.print(f"{len(drawn)} figures: {escape(str(figures))}")
-    errors.print(f"{len(runs)} run{'s' * (len(runs) > 1)}: {escape(str(out))}")
+        errors.print(f"{numbered(len(drawn), 'figure')}: {escape(str(figures))}")
+    errors.print(f"{numbered(len(runs), 'run')}: {escape(str(out))}")
 
 
 def serve(

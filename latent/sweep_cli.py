@@ -15,6 +15,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from latent.metrics import numbered
 from latent.terminal import (
     FAILED,
     INTERRUPTED,
@@ -129,7 +130,7 @@ def _sweep(
     from latent.experiment.run_directory import RunInUse
     from latent.experiment.yaml_source import ConfigurationError, Mark, parse_override
     from latent.sweeps.board import Board
-    from latent.sweeps.launchers import launcher_for, processors
+    from latent.sweeps.launchers import at_a_time, launcher_for
     from latent.sweeps.plan import parse_grid, parse_seeds, plan, resources
 
     files = [Path(each) for each in arguments if not OVERRIDE.match(each)]
@@ -145,7 +146,7 @@ def _sweep(
         runs = plan(files, overrides, out, parse_seeds(seeds) if seeds else None, dict(grids))
         board = Board(runs)
     if dry_run:
-        _show_plan(board, needed.workers or processors(runs))
+        _show_plan(board, needed.workers or at_a_time(runs, needed.gpus))
         return 0
     run_all = launcher_for(needed, runs)
     in_use = [planned.directory.path for planned in runs if planned.directory.is_locked()]
@@ -169,7 +170,7 @@ def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int
     total = len(board.standings)
     crashes: dict[Path, str] = {}
     if pending:
-        errors.print(f"{total} runs: {words_for(board)}; to run: {len(pending)}")
+        errors.print(f"{numbered(total, 'run')}: {words_for(board)}; to run: {len(pending)}")
         with View(board, workers or len(pending), errors) as tick:
             crashes = run_all([run.directory.path for run in pending], tick)
     board.look(everything=True)
@@ -177,7 +178,7 @@ def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int
     for standing in wrong:
         directory = standing.run.directory
         say_error(f"{directory.path.name}: {crashes.get(directory.path) or directory.reason()}")
-    errors.print(f"{total} runs: {words_for(board)}" + ("" if pending else "; nothing to run"))
+    errors.print(f"{numbered(total, 'run')}: {words_for(board)}" + ("" if pending else "; nothing to run"))
     if any(standing.state == "failed" and standing.run.directory.path not in crashes for standing in wrong):
         errors.print("--retry-failed runs those again that have failed; one that diverged will diverge again")
     folders = sorted({str(standing.run.directory.path.parents[1]) for standing in board.standings})
@@ -204,7 +205,7 @@ def _show_plan(board: Board, workers: int) -> None:
         table.add_row(run.source.stem, escape(chosen), numbers, f"{run.steps:,}", states)
     output.print(table)
     left = board.seconds_left(workers)
-    output.print(f"{len(board.standings)} runs in {len(cells)} cells: {words_for(board)}")
+    output.print(f"{numbered(len(board.standings), 'run')} in {numbered(len(cells), 'cell')}: {words_for(board)}")
     guess = (
         f"about {duration(left)} with {workers} at a time" if left is not None else "not known before the first rows of metrics"
     )

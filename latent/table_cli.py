@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from latent.metrics import numbered
 from latent.terminal import FAILED, WRONG_INPUT, errors, output, say_error
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ def table(
     """
     from latent.experiment.run_directory import RunError
     from latent.reports import exports
-    from latent.reports.finished import ResultsError, read_runs
+    from latent.reports.finished import ResultsError, finished, read_runs
     from latent.reports.selection import select
-    from latent.reports.table import Request, cell_tables, finished, tables, without_table
+    from latent.reports.table import Request, cell_tables, tables, without_table
 
     metrics = list(dict.fromkeys(metric or []))
     try:
@@ -107,7 +108,7 @@ def table(
             raise _Usage("--cells is of validation at the end of training: it goes without --budget, --reach and --compare")
         runs = read_runs(results, unfinished=True)
         made = cell_tables(runs, metrics) if cells else tables(runs, Request(metrics, budget, reach, compare))
-        entries = select(finished(runs)) if runs_file or curves_file else []
+        entries = select(finished(runs), runs) if runs_file or curves_file else []
         if runs_file:
             rows = exports.run_rows(entries)
             _write(runs_file, lambda path: exports.write_csv(path, exports.names_of(rows), rows))
@@ -126,7 +127,7 @@ def table(
     for name in without_table(runs, made):
         errors.print(f"no run is finished, and there is no table: {escape(name)}")
     lines = sum(len(made_table.labels) for made_table in made)
-    for path, what in ((out, f"{lines} line{'s' * (lines > 1)}"), (runs_file, "runs"), (curves_file, "curves")):
+    for path, what in ((out, numbered(lines, "line")), (runs_file, "runs"), (curves_file, "curves")):
         if path:
             errors.print(f"{what}: {escape(str(path))}")
 

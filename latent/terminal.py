@@ -17,19 +17,6 @@ WRONG_INPUT = 2
 INTERRUPTED = 130
 
 
-HEADLINES = {
-    "success_rate": ("success", "{:.1%}"),
-    "accuracy": ("accuracy", "{:.1%}"),
-    "elbo": ("ELBO", "{:.1f}"),
-}
-"""Metrics that progress is shown by: a word, and a form."""
-
-
-def in_short(metric: str, value: float) -> str:
-    """A value of a headline metric, as in ``83.5%``."""
-    return HEADLINES.get(metric, ("", "{:.4g}"))[1].format(value)
-
-
 def show_warnings() -> None:
     """Let warnings of this process appear among what the command says."""
     handler = RichHandler(console=errors, show_path=False, show_time=False)

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
+from latent.metrics import numbered
 from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, interrupt, say_error, show_warnings
 
 app = typer.Typer(
@@ -96,14 +97,14 @@ def export(
         say_error(error)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
-        say_error(f"interrupted; {_runs(len(done))} done, and the same command goes on with the others")
+        say_error(f"interrupted; {numbered(len(done), 'run')} done, and the same command goes on with the others")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
     _say_what_was_done(done)
     waiting = wandb_notes.waiting(run["directory"] for run in runs)
     if waiting:
-        errors.print(f"to upload {_runs(len(waiting))}:")
+        errors.print(f"to upload {numbered(len(waiting), 'run')}:")
         print(wandb_notes.sync_command(waiting))
     if failed:
         raise typer.Exit(FAILED)
@@ -113,14 +114,10 @@ def _say_what_was_done(done: list[Any]) -> None:
     for mode in ("online", "offline"):
         for project in sorted({note.project for note, sent in done if sent and note.mode == mode}):
             number = sum(sent and (note.mode, note.project) == (mode, project) for note, sent in done)
-            errors.print(f"exported {mode}: {_runs(number)} to the project {escape(project)}")
+            errors.print(f"exported {mode}: {numbered(number, 'run')} to the project {escape(project)}")
     already = sum(not sent for _, sent in done)
     if already:
-        errors.print(f"already exported: {_runs(already)} (--force exports again)")
-
-
-def _runs(number: int) -> str:
-    return f"{number} run{'s' * (number != 1)}"
+        errors.print(f"already exported: {numbered(already, 'run')} (--force exports again)")
 
 
 @app.command()

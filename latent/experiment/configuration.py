@@ -233,14 +233,18 @@ def sweep_settings(block: Source) -> Sweep:
     try:
         return Sweep.model_validate(block.data)
     except ValidationError as error:
-        problems = {str(problem["loc"][0]): dict(problem) for problem in reversed(error.errors())}
-    described = []
-    for key, problem in reversed(problems.items()):
+        problems: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
+    described = {}
+    for problem in problems:
+        key = str(problem["loc"][0])
         mark, message = _problem(block, Sweep, problem)
-        if key in Sweep.model_fields:
-            message = f"{key}: {Sweep.model_fields[key].description} Got {_shown(block.data[key])}"
-        described.append((mark, f"sweep.{message}"))
-    raise ConfigurationError(described)
+        if (
+            tuple(str(part) for part in problem["loc"]) not in block.marks
+        ):  # it is none of several things that it could have been
+            mark, message = block.mark((key,)), f"{key}: got {_shown(block.data[key])}"
+        meaning = Sweep.model_fields[key].description if key in Sweep.model_fields else ""
+        described[message] = (mark, f"sweep.{message}{f'. {meaning}' * bool(meaning)}")
+    raise ConfigurationError(list(described.values()))
 
 
 def _chosen(source: Source, path: tuple[str, ...], available: Any, kind: str) -> str:
@@ -281,6 +285,7 @@ def _problem(source: Source, model: Any, error: dict[str, Any]) -> Any:
     if error["type"] == "missing":
         return source.mark(path), f"{dotted} is missing"
     message = error["msg"].replace("Input should be", "must be").replace("String should", "must")
+    message = message.replace("List should", "must").removesuffix(" after validation, not 0")
     if error["type"] == "model_type":
         message = "must be a block of keys"
     if error["type"] == "string_pattern_mismatch":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latent.reports.finished import Row, Run, is_number, read_rows
+from latent.metrics import is_number
+from latent.reports.finished import Row, Run, read_rows
 from latent.reports.statistics import CensoredMedian, censored_median
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from latent.experiment.yaml_source import flatten
-from latent.reports.finished import Run, in_words, is_number
+from latent.metrics import Style, heading, is_number, style
+from latent.reports.finished import Run
 from latent.reports.statistics import mean_and_std
 
 NONE = "–"
@@ -63,42 +63,14 @@ class Table:
     warnings: Sequence[str] = ()
 
 
-class Style(NamedTuple):
-    """How the values of a metric are written: the factor of its unit, and decimals."""
-
-    factor: float
-    decimals: int
-
-    def write(self, value: float, sign: str = "-") -> str:
-        """A value with thousands separators and a minus that is as long as a plus; ``sign`` is of :class:`str.format`."""
-        text = f"{self.factor * value:{sign},.{self.decimals}f}"
-        zero = not text.strip("+-0.,")
-        return (text.lstrip("+-") if zero else text).replace("-", "−")
-
-
-def style(metric: str, values: Iterable[float]) -> Style:
-    """Per cent with two decimals, nats and decoder calls too, whole numbers whole, others with four digits."""
-    name, (_, unit) = metric.rpartition("/")[2], in_words(metric)
-    if unit == "%":
-        return Style(100, 2)
-    if name in ("total_decoder_calls", "step"):
-        return Style(1, 0)
-    if unit or name in ("decoder_calls", "bits_per_dim"):
-        return Style(1, 3 if name == "bits_per_dim" else 2)
-    largest = max(map(abs, values), default=0.0)
-    return Style(1, min(9, max(0, 3 - math.floor(math.log10(largest)))) if largest else 2)
-
-
-def heading(metric: str) -> str:
-    """A metric with its split and unit: ``test success rate, expected (%)``."""
-    words, unit = in_words(metric)
-    split = "test " if metric.startswith("test/") else ""
-    return f"{split}{words} ({unit})" if unit else split + words
-
-
 def numbers(runs: Sequence[Run], metric: str) -> list[float]:
     """A metric of the summaries of those runs that have it."""
     return [run["summary"][metric] for run in runs if is_number(run["summary"].get(metric))]
+
+
+def mean_text(mean: float, spread: float | None, form: Style) -> str:
+    """``91.94 ± 0.22``: mean ± sample standard deviation; of one value that alone."""
+    return form.write(mean) + ("" if spread is None else f" ± {form.write(spread)}")
 
 
 def mean_column(metric: str, groups: Sequence[Sequence[float]], runs: Sequence[int], name: str = "", title: str = "") -> Column:
@@ -107,8 +79,7 @@ def mean_column(metric: str, groups: Sequence[Sequence[float]], runs: Sequence[i
     name, texts, means, spreads = name or metric, [], [], []
     for group, n in zip(groups, runs, strict=True):
         mean, spread = mean_and_std(group) if group else (None, None)
-        text = NONE if mean is None else written.write(mean)
-        text += "" if spread is None else f" ± {written.write(spread)}"
+        text = NONE if mean is None else mean_text(mean, spread, written)
         texts.append(f"{text} ({len(group)}/{n})" if 0 < len(group) < n else text)
         means.append(mean)
         spreads.append(spread)
@@ -121,20 +92,25 @@ def setting(run: Run, key: str) -> Any:
     return run["grid"][key] if key in run["grid"] else flatten(run["configuration"]).get(key, "")
 
 
-def setting_columns(runs: Sequence[Run], keys: Sequence[str]) -> list[Column]:
-    """A column for each dotted key, headed by its last part where no other has the same."""
+def last_parts(keys: Sequence[str]) -> list[str]:
+    """Dotted keys, each as its last part where no other has the same."""
     last = Counter(key.rpartition(".")[2] for key in keys)
-    columns = []
-    for key in keys:
-        short = key.rpartition(".")[2]
-        values = [setting(run, key) for run in runs]
-        shown = short.replace("_", " ") if last[short] == 1 else key
-        words = not all(value is None or isinstance(value, int | float) for value in values if value != "")
-        columns.append(Column(shown, [_written(value) for value in values], {key: values}, words))
-    return columns
+    return [short if last[short := key.rpartition(".")[2]] == 1 else key for key in keys]
 
 
-def _written(value: Any) -> str:
+def plain(value: Any) -> str:
+    """The value of a key, as in YAML, floats without digits that say nothing."""
     if isinstance(value, float):
         return f"{value:g}".replace("-", "−") if value < 0 else f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def setting_columns(runs: Sequence[Run], keys: Sequence[str]) -> list[Column]:
+    """A column for each dotted key."""
+    columns = []
+    for key, short in zip(keys, last_parts(keys), strict=True):
+        values = [setting(run, key) for run in runs]
+        words = not all(value is None or isinstance(value, int | float) for value in values if value != "")
+        shown = short if "." in short else short.replace("_", " ")
+        columns.append(Column(shown, [plain(value) for value in values], {key: values}, words))
+    return columns

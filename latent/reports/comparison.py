@@ -6,8 +6,9 @@ import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from latent.reports.columns import NONE, Block, Column, Style, heading, style
-from latent.reports.finished import ResultsError, in_words, is_number
+from latent.metrics import Style, heading, in_words, is_number, numbered, style
+from latent.reports.columns import NONE, Block, Column
+from latent.reports.finished import ResultsError
 from latent.reports.selection import Entry
 from latent.reports.statistics import CONFIDENCE, PairedDifference, holm, paired_difference, smallest_p
 
@@ -92,7 +93,7 @@ def _notes(reference: str, corrected: Sequence[float | None]) -> list[str]:
     return [
         f"Differences from {reference} are paired by seed: mean, Student's {100 * CONFIDENCE:g} % confidence interval, p of "
         f"the two-sided sign-flip permutation test, which with n seeds is 2^(1−n) or more, and p after Holm's correction for "
-        f"{count} comparison{'s' * (count != 1)}."
+        f"{numbered(count, 'comparison')}."
     ]
 
 

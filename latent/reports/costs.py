@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from latent.metrics import in_words, style
 from latent.reports.budget import Curve, at_budget, calls_to_reach
-from latent.reports.columns import NONE, Column, mean_column, numbers, style
-from latent.reports.finished import ResultsError, in_words
+from latent.reports.columns import NONE, Column, mean_column, numbers
+from latent.reports.finished import ResultsError
 from latent.reports.selection import Entry
 
 REACH = 0.9

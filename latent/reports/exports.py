@@ -11,9 +11,10 @@ from typing import Any
 
 from latent.experiment.yaml_source import flatten
 from latent.files import write_atomically
+from latent.metrics import is_number
 from latent.reports.budget import evaluation_rows
 from latent.reports.columns import Table
-from latent.reports.finished import Row, is_number
+from latent.reports.finished import Row
 from latent.reports.selection import Entry
 from latent.reports.table import setting_keys
 

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from latent.files import write_atomically
-from latent.reports.finished import Row, in_words, means, title
+from latent.metrics import capital, in_words, numbered, title
+from latent.reports.finished import Row
+from latent.reports.points import means
 
 SUFFIXES = (".svg", ".png", ".pdf", ".html", ".json")
 WIDTH, HEIGHT = 700, 440
@@ -50,7 +52,7 @@ def default_name(x: str, y: str) -> str:
 
 
 def scatter(rows: Sequence[Row], x: str, y: str) -> Any:
-    """An Altair chart of what :func:`~latent.reports.finished.points` returns.
+    """An Altair chart of what :func:`~latent.reports.points.points` returns.
 
     It has a mark for each run, and a larger one with bars for each mean over seeds. Where the metrics are the rate and the
     distortion of one split, lines of constant ELBO lie behind.
@@ -181,14 +183,13 @@ def _columns(labels: Sequence[str]) -> int:
 
 
 def _headline(x: str, y: str) -> str:
-    words = f"{in_words(y)[0]} against {in_words(x)[0]}"
-    return words[0].upper() + words[1:]
+    return capital(f"{in_words(y)[0]} against {in_words(x)[0]}")
 
 
 def _subtitle(rows: Sequence[Row], averages: Sequence[Row]) -> list[str]:
     tasks = sorted({row["task"] for row in rows})
     shown = ", ".join(tasks) if len(tasks) < 4 else f"{len(tasks)} tasks and data sets"
-    lines = [f"{shown}: {len(rows)} run{'s' * (len(rows) > 1)}"]
+    lines = [f"{shown}: {numbered(len(rows), 'run')}"]
     return [*lines, "large open marks: mean over seeds ± one standard deviation"] if averages else lines
 
 

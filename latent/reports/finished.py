@@ -1,14 +1,12 @@
-"""Runs, read back from disk, and their metrics in words: what figures, tables and reports are made of."""
+"""Runs, read back from disk: what figures, tables and reports are made of."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import math
 import os
 import re
-import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -17,28 +15,9 @@ from estimators.catalogue import label
 from latent.experiment.run_directory import RunDirectory, RunError, State
 from latent.experiment.yaml_source import ConfigurationError
 from latent.experiment.yaml_source import read as read_yaml
+from latent.metrics import is_number
 
 Row = dict[str, Any]
-
-WORDS = {
-    "rate": ("rate", "nats"),
-    "distortion": ("distortion", "nats"),
-    "argmax_distortion": ("distortion of the most likely state", "nats"),
-    "elbo": ("ELBO", "nats"),
-    "log_likelihood": ("log-likelihood", "nats"),
-    "entropy": ("entropy of q", "nats"),
-    "bits_per_dim": ("bits per dimension", ""),
-    "success_rate": ("success rate, most likely message", "%"),
-    "expected_success_rate": ("success rate, expected", "%"),
-    "accuracy": ("accuracy, most likely label", "%"),
-    "expected_accuracy": ("accuracy, expected", "%"),
-    "decoder_calls": ("decoder calls per example", ""),
-    "total_decoder_calls": ("decoder calls in training", ""),
-    "time/seconds": ("training time", "s"),
-    "step": ("steps", ""),
-}
-"""Metrics without their split, in words and with their units; ``%`` are fractions of one."""
-SPLITS = {"test": "", "val": "validation ", "train": "training "}
 
 
 class Run(TypedDict):
@@ -84,6 +63,20 @@ def read_runs(folders: Iterable[Path], unfinished: bool = False) -> list[Run]:
             raise ResultsError(f"the run {run['name']} is there twice: {runs[run['name']]['directory']} and {directory}")
         runs[run["name"]] = run
     return list(runs.values())
+
+
+def finished(runs: Sequence[Run]) -> list[Run]:
+    """The runs that are.
+
+    Raises:
+        ResultsError: if none is.
+    """
+    done = [run for run in runs if run["state"] == "finished"]
+    if not done:
+        states = Counter(run["state"] for run in runs)
+        shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        raise ResultsError(f"no run is finished yet: {shown}")
+    return done
 
 
 def run_directories(folder: Path) -> list[Path]:
@@ -179,60 +172,12 @@ def estimator_labels(runs: Sequence[Run], tried: set[str] | None = None) -> list
     return [of(block) for block in blocks]
 
 
-def in_words(metric: str) -> tuple[str, str]:
-    """A metric's name and its unit: ``("validation rate", "nats")``."""
-    split, _, name = metric.partition("/")
-    if split not in SPLITS:
-        split, name = "test", metric
-    words, unit = WORDS.get(name, (name.replace("/", ", ").replace("_", " "), ""))
-    return SPLITS[split] + words, unit
-
-
-def title(metric: str) -> str:
-    """A metric as the title of an axis: ``validation rate (nats)``."""
-    words, unit = in_words(metric)
-    return f"{words} ({unit})" if unit not in ("", "%") else words  # ticks have percent signs of their own
-
-
-def points(runs: Sequence[Run], x: str, y: str) -> list[Row]:
-    """A row for each run that has both metrics, as finite numbers; those without are left out.
-
-    Rows are told apart by their estimators, and by their tasks and data sets where there are several.
-
-    Raises:
-        ResultsError: if no run has a metric, or none has both.
-    """
-    check_metrics(runs, (x, y))
-    shown = [run for run in runs if all(is_number(run["summary"].get(metric)) for metric in (x, y))]
-    if not shown:
-        raise ResultsError(f"no run has both {x!r} and {y!r}")
-    labels, tasks = estimator_labels(shown), [_task(run) for run in shown]
-    several = len(set(tasks)) > 1
-    return [
-        {
-            "x": run["summary"][x],
-            "y": run["summary"][y],
-            "estimator": f"{label}, {task}" if several else label,
-            "run": run["summary"]["run"],
-            "seed": run["summary"]["seed"],
-            "configuration": without_seed(run),
-            "task": task,
-        }
-        for run, label, task in zip(shown, labels, tasks, strict=True)
-    ]
-
-
 def check_metrics(runs: Sequence[Run], metrics: Iterable[str]) -> None:
     """Raise ResultsError if no run has one of some metrics, with those that are spelt alike."""
     names = sorted({name for run in runs for name, value in run["summary"].items() if is_number(value)} - {"seed"})
     for metric in metrics:
         if metric not in names:
             raise ResultsError(f"no run has the metric {metric!r}{_nearest(metric, names)}")
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _nearest(metric: str, names: Sequence[str]) -> str:
@@ -242,25 +187,3 @@ def _nearest(metric: str, names: Sequence[str]) -> str:
     if close:
         return f"; did you mean {' or '.join(map(repr, close[:3]))}?"
     return f"; there are: {', '.join([name for name in names if name.startswith('test/')] or names)}"
-
-
-def _task(run: Run) -> str:
-    task, data = run["summary"]["task"], run["configuration"].get("data")
-    return f"{task} on {data['name']}" if isinstance(data, dict) and "name" in data else str(task)
-
-
-def means(rows: Sequence[Row]) -> list[Row]:
-    """Mean and sample standard deviation of each configuration that has two seeds or more."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row["configuration"]].append(row)
-    found = []
-    for members in groups.values():
-        if len(members) > 1:
-            mean: Row = {"estimator": members[0]["estimator"], "seeds": len(members)}
-            for axis in ("x", "y"):
-                values = [float(member[axis]) for member in members]
-                centre, spread = statistics.mean(values), statistics.stdev(values)
-                mean |= {axis: centre, f"{axis}_std": spread, f"{axis}_low": centre - spread, f"{axis}_high": centre + spread}
-            found.append(mean)
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from latent.metrics import numbered
 from latent.reports.finished import Run, without_seed
 from latent.reports.selection import Entry
 
@@ -84,7 +85,7 @@ def _states(states: Counter[str], seeds: int) -> str:
         (states["unfinished"], "is unfinished" if states["unfinished"] == 1 else "are unfinished"),
     ]
     (first, words), *rest = [(count, words) for count, words in said if count]
-    return ", ".join([f"{first} of {seeds} seed{'s' * (seeds > 1)} {words}", *(f"{count} {words}" for count, words in rest)])
+    return ", ".join([f"{first} of {numbered(seeds, 'seed')} {words}", *(f"{count} {words}" for count, words in rest)])
 
 
 def _and(words: Sequence[str]) -> str:

@@ -92,11 +92,11 @@ def select(runs: Sequence[Run], among: Sequence[Run] | None = None) -> list[Entr
     return [entry for name in sorted(by_problem) for entry in _entries(name, by_problem[name], tried[name])]
 
 
-def chosen(runs: Sequence[Run]) -> list[Run]:
-    """Finished runs without those of cells of a grid that validation did not choose."""
-    if not grid_keys(runs):
+def chosen(runs: Sequence[Run], among: Sequence[Run] | None = None) -> list[Run]:
+    """Finished runs without those of cells of a grid that validation did not choose; ``among`` as in :func:`select`."""
+    if not grid_keys(runs if among is None else among):
         return list(runs)
-    names = {run["name"] for entry in select(runs) for run in entry.chosen.runs}
+    names = {run["name"] for entry in select(runs, among) for run in entry.chosen.runs}
     return [run for run in runs if run["name"] in names]
 
 

@@ -95,9 +95,9 @@ class Live:
         parts = unquote(address, errors="surrogateescape").split("/")
         if len(parts) < 4 or parts[0] != "files" or parts[-1] not in FILES or {"", ".", ".."} & set(parts):
             return None
-        if not parts[1].isdecimal() or int(parts[1]) >= len(self.folders):
+        folder = {str(number): folder for number, folder in enumerate(self.folders)}.get(parts[1])
+        if folder is None:
             return None
-        folder = self.folders[int(parts[1])]
         try:
             root, path = folder.resolve(strict=True), folder.joinpath(*parts[2:]).resolve(strict=True)
         except (OSError, ValueError, RuntimeError):  # no such file, a zero byte, or links in a circle

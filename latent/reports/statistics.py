@@ -90,8 +90,9 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Pa
 def sign_flip_p(differences: Sequence[float]) -> float:
     """Two-sided p-value of the hypothesis that every difference is as likely to be its negative.
 
-    p is the share of the 2ⁿ sign patterns s with |Σ sᵢ dᵢ| ≥ |Σ dᵢ|. For more than 16 differences patterns are drawn, and
-    the one that was observed is counted among them, which keeps the test valid.
+    p is the share of the 2ⁿ sign patterns s with |Σ sᵢ dᵢ| ≥ |Σ dᵢ|: 2 / 2ⁿ or more, and 1 where all differences are zero. For
+    more than 16 differences ``MOST_FLIPS`` patterns are drawn, always the same, and the one that was observed is counted among
+    them, which keeps the test valid.
 
     Raises:
         ValueError: if there are fewer than two differences.

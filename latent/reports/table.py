@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from latent.reports.budget import curve
 from latent.reports.columns import Block, Column, Table, mean_column, numbers, setting_columns
 from latent.reports.comparison import check_reference, compare
 from latent.reports.costs import budget_column, reach_column, time_column
-from latent.reports.finished import ResultsError, Run, check_metrics, estimator_labels
+from latent.reports.finished import ResultsError, Run, check_metrics, estimator_labels, finished
 from latent.reports.notes import selection_notes, unfinished_notes
 from latent.reports.selection import Entry, problem, select
 
@@ -51,7 +51,7 @@ def tables(runs: Sequence[Run], request: Request) -> list[Table]:
         RunError: if a run's metrics are damaged.
     """
     check_metrics(finished(runs), request.metrics)
-    entries = select(finished(runs))
+    entries = select(finished(runs), runs)
     check_reference(entries, request.reference)
     return [_table(members, of_problem(runs, name), request) for name, members in by_problem(entries).items()]
 
@@ -66,22 +66,8 @@ def cell_tables(runs: Sequence[Run], metrics: Sequence[str]) -> list[Table]:
         if not metric.startswith("val/"):
             raise ResultsError(f"cells are compared on validation alone, and {metric} is no metric of it; name some val/...")
     check_metrics(finished(runs), metrics)
-    entries = select(finished(runs))
+    entries = select(finished(runs), runs)
     return [_cells(members, of_problem(runs, name), metrics) for name, members in by_problem(entries).items()]
-
-
-def finished(runs: Sequence[Run]) -> list[Run]:
-    """The runs that are.
-
-    Raises:
-        ResultsError: if none is.
-    """
-    done = [run for run in runs if run["state"] == "finished"]
-    if not done:
-        states = Counter(run["state"] for run in runs)
-        shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        raise ResultsError(f"no run is finished yet: {shown}")
-    return done
 
 
 def of_problem(runs: Sequence[Run], name: str) -> list[Run]:

@@ -17,8 +17,9 @@ from latent.experiment import parts
 from latent.experiment.configuration import Tracking
 from latent.experiment.tracking import NO_KEY, X_AXIS, TrackingError, connect, has_key, short
 from latent.files import write_json
+from latent.metrics import WORDS, capital, in_words, title
 from latent.reports import wandb_notes
-from latent.reports.finished import WORDS, Run, in_words, title, without_seed
+from latent.reports.finished import Run, without_seed
 from latent.reports.selection import select
 
 MOST_LINES = 100
@@ -181,8 +182,7 @@ class _Charts:
 
 
 def _heading(metric: str) -> str:
-    words = in_words(metric)[0]
-    return words[0].upper() + words[1:]
+    return capital(in_words(metric)[0])
 
 
 def as_json(workspace: Any) -> dict[str, Any]:

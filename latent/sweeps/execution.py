@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,26 @@ def execute(
             raise RunError(str(error)) from error
     summary, _ = runner.execute(experiment, reporter or Silent(), stop=stop)
     return summary
+
+
+def print_to(path: Path) -> None:
+    """Let all that the process prints go to the end of a file, not to where it was started, which may be another machine."""
+    with path.open("ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+
+
+@contextlib.contextmanager
+def printing_to(path: Path) -> Iterator[None]:
+    """The same for a while."""
+    kept = os.dup(1), os.dup(2)
+    print_to(path)
+    try:
+        yield
+    finally:
+        for number, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, number)
+            os.close(before)
 
 
 def log_warnings() -> None:

@@ -24,7 +24,7 @@ def launcher_for(needed: Resources, runs: Sequence[PlannedRun]) -> Launcher:
     if needed.launcher == "debug":
         return DebugLauncher()
     if needed.launcher == "local":
-        return LocalLauncher(needed.workers or processors(runs))
+        return LocalLauncher(needed.workers or at_a_time(runs, needed.gpus))
     if needed.launcher == "ray":
         _check_installed("ray", "ray")
         from latent.sweeps.ray_cluster import RayLauncher
@@ -38,15 +38,18 @@ def launcher_for(needed: Resources, runs: Sequence[PlannedRun]) -> Launcher:
     raise LauncherError(f"no launcher {needed.launcher}")
 
 
-def processors(runs: Sequence[PlannedRun]) -> int:
-    """How many of these runs this machine has processors for, by the threads of each."""
-    threads = max((run.configuration["threads"] for run in runs), default=1)
+def at_a_time(runs: Sequence[PlannedRun], gpus: float | None) -> int:
+    """How many of these runs this machine has room for: by the threads of each, and by its share ``gpus`` of their devices."""
+    needs = _needs(runs, gpus).values()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, available // threads)
+    room = available / max((need.threads for need in needs), default=1)
+    devices = {run.configuration["device"] for run in runs} - {"cpu"}
+    share = max((need.gpus for need in needs), default=0.0)
+    return max(1, int(min(room, len(devices) / share if devices and share else room)))
 
 
 def _needs(runs: Sequence[PlannedRun], gpus: float | None) -> dict[Path, Need]:
-    """What a cluster is to give each run: its threads, and ``gpus``, or one where it runs on CUDA."""
+    """What each run is to be given: its threads, and ``gpus``, or one where it runs on CUDA."""
     return {
         run.directory.path: Need(
             run.configuration["threads"],

@@ -20,7 +20,8 @@ from typing import Any
 
 from latent.experiment.run_directory import RunError, RunInUse
 from latent.experiment.runner import Interrupted
-from latent.sweeps.execution import execute, log_warnings
+from latent.metrics import numbered
+from latent.sweeps.execution import execute, log_warnings, print_to
 from latent.sweeps.launcher import Stopped, Tick
 from latent.sweeps.waiting import Waiting
 from latent.terminal import FAILED, INTERRUPTED, errors
@@ -77,7 +78,7 @@ def _stop(processes: Any) -> None:
     """Ask processes to stop after their step, and wait for their checkpoints."""
     alive = [process for process in processes if process.exitcode is None]
     if alive:
-        errors.print(f"stopping {len(alive)} run{'s' * (len(alive) > 1)} after a checkpoint; Ctrl-C again kills at once")
+        errors.print(f"stopping {numbered(len(alive), 'run')} after a checkpoint; Ctrl-C again kills at once")
     try:
         for process in alive:
             process.terminate()
@@ -110,7 +111,7 @@ def _work(directory: Path) -> None:
     """The process of one run."""
     os.setsid()  # Ctrl-C in the terminal is for the sweep, which then asks every run to stop
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    _print_to(directory / "output.txt")
+    print_to(directory / "output.txt")
     log_warnings()
     try:
         execute(directory)
@@ -128,10 +129,3 @@ def _stop_with_parent() -> None:
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _print_to(path: Path) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from latent.experiment.run_directory import RunDirectory, RunError, RunInUse
 from latent.experiment.runner import Interrupted
-from latent.sweeps.execution import execute, log_warnings
+from latent.sweeps.execution import execute, log_warnings, printing_to
 from latent.sweeps.launcher import LauncherError, Need, Stopped, Tick
 from latent.sweeps.waiting import Waiting
 
@@ -152,7 +152,7 @@ def _work(directory: Path, working_directory: Path) -> tuple[Outcome, str]:
         os.chdir(working_directory)
     except OSError as error:
         return "ended", f"the machine {os.uname().nodename} lacks the folder {working_directory} ({error.strerror})"
-    with _printing_to(directory / "output.txt"):
+    with printing_to(directory / "output.txt"):
         log_warnings()
         try:
             execute(directory)
@@ -229,18 +229,3 @@ def _sigterm_kept() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _printing_to(path: Path) -> Iterator[None]:
-    """Let all that the process prints go to a file, which everybody can read, and not to the log of a worker somewhere."""
-    kept = os.dup(1), os.dup(2)
-    with path.open("ab") as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
-    try:
-        yield
-    finally:
-        for number, before in zip((1, 2), kept, strict=True):
-            os.dup2(before, number)
-            os.close(before)

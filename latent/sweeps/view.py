@@ -16,8 +16,8 @@ from rich.text import Text
 
 from latent.experiment import parts
 from latent.experiment.run_directory import State
+from latent.metrics import in_short, numbered
 from latent.sweeps.board import ENDED, Board, Standing
-from latent.terminal import in_short
 
 STYLES: dict[State, tuple[str, str]] = {
     "finished": ("✓", "green"),
@@ -76,7 +76,9 @@ class View:
         done = sum(standing.run.steps if standing.state in ENDED else standing.step for standing in self.board.standings)
         head = Table.grid(padding=(0, 1))
         head.add_row(
-            ProgressBar(steps, done, width=30), f"{total} runs: {words_for(self.board)}", f"left {duration(self._left())}"
+            ProgressBar(steps, done, width=30),
+            f"{numbered(total, 'run')}: {words_for(self.board)}",
+            f"left {duration(self._left())}",
         )
         running = self.board.of("running")
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))

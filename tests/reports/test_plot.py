@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 from latent.cli import app
 from latent.experiment.run_directory import RunError
+from latent.metrics import in_words, title
 from latent.reports import figures
-from latent.reports.finished import ResultsError, estimator_labels, in_words, means, points, read_runs, title
+from latent.reports.finished import ResultsError, estimator_labels, read_runs
+from latent.reports.points import means, points
 
 altair = pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
@@ -346,7 +348,8 @@ def test_runs_without_the_metric_are_left_out_and_counted(results, tmp_path):
 WRONG = {
     "no such folder": (["nowhere"], "there is no folder nowhere"),
     "a file": (["results/vae/runs/dense-s0-aaaaaaaa/done.json"], "done.json is no folder"),
-    "nothing finished": (["empty"], "there is no finished run (runs/*/done.json) in empty"),
+    "no run": (["empty"], "there is no run (runs/*/config.yaml) in empty"),
+    "nothing finished": (["planned"], "no run is finished yet: 1 planned"),
     "metric without its split": (
         ["results", "--x", "rate"],
         "no run has the metric 'rate'; did you mean 'test/rate' or 'val/rate'?",
@@ -366,12 +369,14 @@ WRONG = {
 def test_what_cannot_be_drawn_is_said(results, tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    finished(Path("planned"), "dense", 0, "aaaaaaaa")
+    next(Path("planned").rglob("done.json")).unlink()
     Path("folder.svg").mkdir()
     arguments, message = WRONG[case]
     result = plot(*arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["empty", "folder.svg", "results"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["empty", "folder.svg", "planned", "results"]
 
 
 def test_a_damaged_run_is_a_failure(results, tmp_path):
@@ -404,6 +409,6 @@ def test_of_a_grid_only_the_cell_that_validation_chose_is_drawn(tmp_path):
         (directory / "plan.json").write_text(json.dumps({"configuration": "dense", "grid": {"train.learning_rate": test}}))
     result = plot(folder, "--out", tmp_path / "plot.json")
     assert result.exit_code == 0, result.stderr
-    assert "left out: 1 runs of cells" in result.stderr
+    assert "left out: 1 run of cells" in result.stderr
     drawn = [row for _, rows in layers(json.loads((tmp_path / "plot.json").read_text())) for row in rows if "run" in row]
     assert [row["x"] for row in drawn] == [9.0]

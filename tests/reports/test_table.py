@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from latent.cli import app
 from latent.experiment import parts
+from latent.metrics import style
 from latent.reports import markup
 from latent.reports.budget import Curve, at_budget, calls_to_reach
-from latent.reports.columns import Block, Column, Table, style
+from latent.reports.columns import Block, Column, Table
 from latent.reports.finished import RunError, read_rows, read_runs
 from latent.reports.table import Request, cell_tables, tables
 from tests.reports.fakes import evaluations, write_run

@@ -106,8 +106,10 @@ def test_killed_at_ten_random_moments(configurations, sweep, latent_command, tmp
 def test_ctrl_c_stops_every_run_with_a_checkpoint(number, configurations, latent_command, tmp_path):
     arguments = [*configurations, *LONG[:-1], "train.checkpoint_every=1500", "--out", tmp_path, "--workers", "2"]
     process = start(latent_command, *arguments, mark="ctrl-c")
+    deadline = time.monotonic() + 60
     while bytes_written(tmp_path) == 0:
         assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
@@ -124,9 +126,10 @@ def test_the_crash_of_one_run_touches_no_other(configurations, sweep, latent_com
     out = tmp_path / "out"
     arguments = [*configurations, *LONG, "--out", out, "--workers", "2"]
     process = start(latent_command, *arguments, mark="crash")
-    victims = []
+    victims, deadline = [], time.monotonic() + 60
     while not victims:
         assert process.poll() is None
+        assert time.monotonic() < deadline
         victims = [file.parent for file in out.glob("tiny/runs/sparsemax*/metrics.jsonl") if file.stat().st_size]
         time.sleep(0.05)
     holder = next(pid for pid in processes("crash") if f"{victims[0]}/.lock" in open_files(pid))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from latent.reports.finished import Row, in_words
+from latent.metrics import capital, in_words
+from latent.reports.finished import Row
 from latent.reports.page.curves import Curve
 from latent.reports.page.data import Section
 
@@ -36,7 +37,7 @@ class Chart:
     def title(self) -> str:
         """``Validation success rate against steps``."""
         words = f"{short(self.y)} against {short(self.x).removeprefix('test ')}"
-        return words[0].upper() + words[1:]
+        return capital(words)
 
 
 def charts(section: Section) -> list[Chart]:

@@ -12,8 +12,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from latent.metrics import in_words
 from latent.reports.figures import COLOURS, SHAPES, FigureError, domain, lines_of_constant_elbo, write
-from latent.reports.finished import in_words
 from latent.reports.page.charts import Chart, charts, positions, rows, titled
 from latent.reports.page.data import Section
 

@@ -11,8 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from latent.metrics import capital, heading, in_words
 from latent.reports.figures import COLOURS, SHAPES, FigureError, check_installed
-from latent.reports.finished import Run, in_words
+from latent.reports.finished import Run
 from latent.reports.page import drawings, tables
 from latent.reports.page.charts import charts, short
 from latent.reports.page.curves import Curve
@@ -148,6 +149,7 @@ def _context(sections: Sequence[Section], runs: Sequence[Run], link: Link) -> di
     numbers = iter(range(10**9))
     return {
         "title": _title(runs),
+        "idle": tables.IDLE,
         "made": datetime.now(timezone.utc),
         "counts": tables.counts(runs),
         "total": len(runs),
@@ -162,7 +164,7 @@ def _context(sections: Sequence[Section], runs: Sequence[Run], link: Link) -> di
                 "has_grid": section.has_grid,
                 "undecided": any(not shown.decided for shown in section.shown),
                 "estimators": [{"label": shown.label, **mark(i)} for i, shown in enumerate(section.shown)],
-                "columns": [tables.heading(metric) for metric in tables.metrics(section)],
+                "columns": [capital(heading(metric)) for metric in tables.metrics(section)],
                 "results": tables.results(section),
                 "charts": [{"number": next(numbers), "title": each.title, "remark": each.remark} for each in charts(section)],
                 "seeds": tables.seeds(section),

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latent.experiment.run_directory import RunDirectory
-from latent.reports.finished import Run, in_words
+from latent.metrics import style
+from latent.reports.columns import NONE, last_parts, mean_text, numbers, plain
+from latent.reports.finished import Run
 from latent.reports.page.data import Section, Shown
+from latent.reports.selection import Cell
+from latent.reports.statistics import mean_and_std
 
 Link = Callable[[Path], str]
 """The address of a run's file, as the page is to have it."""
 
 SYMBOLS = {"finished": "✓", "running": "▸", "failed": "✕", "stopped": "‖", "planned": "○"}
-FORMATS = {"%": "{:.2f}", "bits_per_dim": "{:.3f}", "total_decoder_calls": "{:,.0f}"}
-"""By unit or by metric; all else has two decimal places."""
+
+
+IDLE = ("rejected", "no finished seed")
+"""What has become of cells whose test metrics nobody is shown."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,12 @@ def metrics(section: Section) -> list[str]:
 
 def value_of(shown: Shown, metric: str) -> Value | None:
     """A metric of the finished runs that stand for an estimator; None without one, and where one of them lacks it."""
-    values = [run["summary"].get(metric) for run in shown.counted if run["state"] == "finished"]
-    numbers = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
-    if not numbers or len(numbers) < len(values):
+    finished = [run for run in shown.counted if run["state"] == "finished"]
+    values = numbers(finished, metric)
+    if not values or len(values) < len(finished):
         return None
-    mean, std = statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None
-    return Value(mean, std, _written(metric, mean) + (f" ± {_written(metric, std)}" if std is not None else ""))
-
-
-def _written(metric: str, value: float) -> str:
-    unit = in_words(metric)[1]
-    form = FORMATS.get(unit) or FORMATS.get(metric.partition("/")[2] or metric, "{:.2f}")
-    return form.format(100 * value if unit == "%" else value).replace("-", "−")
-
-
-def heading(metric: str) -> str:
-    """``Test success rate, expected (%)``."""
-    words, unit = in_words(metric)
-    words = f"test {words}" if metric.startswith("test/") else words
-    return words[0].upper() + words[1:] + (f" ({unit})" if unit else "")
+    mean, std = mean_and_std(values)
+    return Value(mean, std, mean_text(mean, std, style(metric, values)))
 
 
 def results(section: Section) -> list[dict[str, Any]]:
@@ -87,13 +78,9 @@ def results(section: Section) -> list[dict[str, Any]]:
 
 def _settings(settings: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Dotted key, its last part (all of it where two have the same), and value."""
-    last = {key: key.rpartition(".")[2] for key in settings}
-    several = {name for name, count in Counter(last.values()).items() if count > 1}
-    return [(key, key if last[key] in several else last[key], _plain(value)) for key, value in settings.items()]
-
-
-def _plain(value: Any) -> str:
-    return {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
+    return [
+        (key, short, plain(value)) for (key, value), short in zip(settings.items(), last_parts(list(settings)), strict=True)
+    ]
 
 
 def seeds(section: Section) -> list[int]:
@@ -108,7 +95,7 @@ def run_lines(section: Section, link: Link) -> list[dict[str, Any]]:
             "index": index,
             "label": shown.label,
             "settings": _settings(cell.grid),
-            "rejected": shown.decided and cell is not shown.cells[0],
+            "role": _role(shown, cell),
             "runs": [
                 [_run(section, run, link) for run in cell.runs if run["configuration"]["seed"] == seed]
                 for seed in seeds(section)
@@ -117,6 +104,15 @@ def run_lines(section: Section, link: Link) -> list[dict[str, Any]]:
         for index, shown in enumerate(section.shown)
         for cell in shown.cells
     ]
+
+
+def _role(shown: Shown, cell: Cell) -> str:
+    """What validation has made of a cell."""
+    if not shown.decided:
+        return "not yet decided"
+    if cell is not shown.cells[0]:
+        return IDLE[not any(run["state"] == "finished" for run in cell.runs)]
+    return "chosen" if len(shown.cells) > 1 else "the only one"
 
 
 def _run(section: Section, run: Run, link: Link) -> dict[str, Any]:
@@ -160,19 +156,18 @@ def differences(section: Section) -> tuple[list[str], list[dict[str, Any]]]:
         for cell, validation in zip(shown.cells, shown.validation, strict=True)
     ]
     keys = list(dict.fromkeys(key for _, shown, cell, _ in every for key in [*shown.settings, *cell.grid]))
-    lines = []
+    lines, headline = [], f"val/{section.headline}"
     for index, shown, cell, validation in every:
         settings = shown.settings | cell.grid
         finished = sum(run["state"] == "finished" for run in cell.runs)
-        role = "not yet decided" if not shown.decided else "chosen" if cell is shown.cells[0] else "rejected"
         lines.append(
             {
                 "index": index,
                 "label": shown.label,
-                "values": [_plain(settings[key]) if key in settings else "–" for key in keys],
+                "values": [plain(settings[key]) if key in settings else NONE for key in keys],
                 "finished": finished,
-                "validation": "–" if validation is None else _written(f"val/{section.headline}", validation),
-                "role": role if len(shown.cells) > 1 or not shown.decided else "the only one",
+                "validation": NONE if validation is None else style(headline, [validation]).write(validation),
+                "role": _role(shown, cell),
             }
         )
     return keys, lines

@@ -1,5 +1,7 @@
 """Small sweeps: four runs of a synthetic game, of two estimators with two seeds."""
 
+import csv
+import io
 import json
 
 import pytest
@@ -40,3 +42,11 @@ def summaries(out):
         summary = json.loads(file.read_text())
         found[summary["run"]] = {key: value for key, value in summary.items() if not key.startswith("time/")}
     return found
+
+
+def table(out):
+    """The lines of the table of finished runs, but how long they took."""
+    result = CliRunner().invoke(app, ["table", str(out), "--format", "csv"])
+    assert result.exit_code == 0, result.stderr
+    lines = list(csv.DictReader(io.StringIO(result.stdout)))
+    return [{key: value for key, value in line.items() if key != "time_ratio"} for line in lines]

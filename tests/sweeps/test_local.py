@@ -16,7 +16,7 @@ from latent.sweeps.execution import execute
 from latent.sweeps.local import LocalLauncher
 from latent.sweeps.plan import plan
 from tests.conftest import ROOT
-from tests.sweeps.conftest import summaries
+from tests.sweeps.conftest import summaries, table
 
 LONG = ["train.steps=1500", "train.log_every=25", "train.evaluate_every=500", "train.checkpoint_every=50"]
 
@@ -95,6 +95,8 @@ def test_killed_at_ten_random_moments(configurations, sweep, latent_command, tmp
     assert last.returncode == 0, said
     assert len(summaries(out)) == 4
     assert summaries(out) == summaries(tmp_path / "whole")
+    assert [line["n"] for line in table(out)] == ["2", "2"]
+    assert table(out) == table(tmp_path / "whole")
     for run, when in done.items():
         assert finished(out)[run] == when
     for file in out.glob("*/runs/*/metrics.jsonl"):

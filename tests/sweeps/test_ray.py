@@ -24,7 +24,7 @@ from tests.sweeps.clusters import (
     steps_done,
     undisturbed,
 )
-from tests.sweeps.conftest import summaries
+from tests.sweeps.conftest import summaries, table
 from tests.test_docs import blocks
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -94,6 +94,7 @@ def test_a_machine_dies_and_a_run_is_in_use(cluster, configurations, tmp_path, m
     assert f"{runs[1].directory.path.name}: its worker died; it goes on from its checkpoint" in caplog.messages
     assert len(cluster.list_all_nodes()) == 2
     assert results(out) == undisturbed(configurations[:1], tmp_path, 2, *LONG)
+    assert table(out) == table(tmp_path / "undisturbed")
 
 
 def test_the_example_of_the_docs_shares_a_gpu(cluster, configurations, tmp_path):

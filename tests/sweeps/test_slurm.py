@@ -26,6 +26,7 @@ from tests.sweeps.clusters import (
     steps_done,
     undisturbed,
 )
+from tests.sweeps.conftest import table
 from tests.test_docs import blocks
 
 submitit = pytest.importorskip("submitit")
@@ -87,6 +88,7 @@ def test_a_timeout_in_the_middle_of_a_run_queues_it_again(configurations, tmp_pa
     assert "(19 remaining timeouts)" in log
     assert log.count("Starting with") == 2
     assert results(out) == undisturbed(configurations[:1], tmp_path, 1, *LONG)
+    assert table(out) == table(tmp_path / "undisturbed")
 
 
 def test_too_many_timeouts(configurations, tmp_path):
@@ -140,6 +142,7 @@ def test_jobs_outlive_the_command_and_are_not_submitted_twice(slurm, configurati
     assert launch("slurm", runs[1:]) == {}
     assert calls.read_text().count("sbatch") == 2
     assert results(out) == undisturbed(configurations[:1], tmp_path, 2, *LONG)
+    assert table(out) == table(tmp_path / "undisturbed")
 
 
 def test_the_example_of_the_docs(slurm, configurations, tmp_path):

@@ -29,7 +29,7 @@ from latent.terminal import (
 )
 
 if TYPE_CHECKING:
-    from latent.sweeps.board import Board
+    from latent.sweeps.board import Board, Standing
     from latent.sweeps.plan import PlannedRun
 
 OVERRIDE = re.compile(r"[A-Za-z_][\w.]*\s*=|=")
@@ -67,7 +67,9 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan: runs, states, estimated time; run nothing.")
     ] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run those again that have failed before.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run those again that have failed before, or whose files are damaged.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Run all anew, whatever earlier runs left.")] = False,
 ) -> None:
     """Run every combination of configurations, grid cells and seeds, each once.
@@ -143,27 +145,28 @@ def _sweep(
             raise ConfigurationError.at(Mark(f"command line, --grid {key}"), "is given twice; write all its values in one")
     needed = resources(files, **launch)
     with errors.status("planning") if errors.is_terminal else contextlib.nullcontext():
-        runs = plan(files, overrides, out, parse_seeds(seeds) if seeds else None, dict(grids))
+        runs = plan(files, overrides, out, parse_seeds(seeds) if seeds is not None else None, dict(grids))
         board = Board(runs)
+    workers = at_a_time(needed, runs)
+    ended = ("finished", "failed") if force else ("failed",) if retry_failed else ()
     if dry_run:
-        _show_plan(board, needed.workers or at_a_time(runs, needed.gpus))
+        _show_plan(board, workers, board.of(*ended))
         return 0
     run_all = launcher_for(needed, runs)
     in_use = [planned.directory.path for planned in runs if planned.directory.is_locked()]
     if force and in_use:
         raise RunInUse(f"{in_use[0]} is in use: another process is running it; nothing has been forgotten")
     for planned in runs:
-        damaged = planned.directory.state() == "failed" and planned.directory.done.exists()
-        if force or (damaged and retry_failed):
-            with planned.directory.locked():
-                planned.directory.clear()
+        if force:
+            planned.forget()
+        elif retry_failed:
+            planned.forget_failure()
         planned.write()
     board.look(everything=True)
-    pending = board.of("planned", "stopped", "running", *(("failed",) if retry_failed else ()))
-    return _run(board, run_all, [standing.run for standing in pending], needed.workers)
+    return _run(board, run_all, [standing.run for standing in board.of("planned", "stopped", "running")], workers)
 
 
-def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int | None) -> int:
+def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int) -> int:
     """Run what is to be run, and say how all stand in the end."""
     from latent.sweeps.view import View, words_for
 
@@ -171,7 +174,7 @@ def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int
     crashes: dict[Path, str] = {}
     if pending:
         errors.print(f"{numbered(total, 'run')}: {words_for(board)}; to run: {len(pending)}")
-        with View(board, workers or len(pending), errors) as tick:
+        with View(board, workers, errors) as tick:
             crashes = run_all([run.directory.path for run in pending], tick)
     board.look(everything=True)
     wrong = board.of("failed", "stopped", "planned", "running")
@@ -186,8 +189,8 @@ def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int
     return FAILED if wrong else 0
 
 
-def _show_plan(board: Board, workers: int) -> None:
-    """A line for each cell: what it is, its seeds, and how its runs stand."""
+def _show_plan(board: Board, workers: int, again: Sequence[Standing]) -> None:
+    """A line for each cell: what it is, its seeds, and how its runs stand; and which are run ``again`` that have ended."""
     from latent.sweeps.view import duration, words_for
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -204,8 +207,11 @@ def _show_plan(board: Board, workers: int) -> None:
         states = ", ".join(f"{count} {state}" for state, count in counts.items())
         table.add_row(run.source.stem, escape(chosen), numbers, f"{run.steps:,}", states)
     output.print(table)
-    left = board.seconds_left(workers)
-    output.print(f"{numbered(len(board.standings), 'run')} in {numbered(len(cells), 'cell')}: {words_for(board)}")
+    left = board.seconds_left(workers, again)
+    pending = len(board.of("planned", "stopped", "running")) + len(again)
+    output.print(
+        f"{numbered(len(board.standings), 'run')} in {numbered(len(cells), 'cell')}: {words_for(board)}; to run: {pending}"
+    )
     guess = (
         f"about {duration(left)} with {workers} at a time" if left is not None else "not known before the first rows of metrics"
     )

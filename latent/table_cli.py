@@ -53,7 +53,10 @@ def table(
     budget: Annotated[
         int | None,
         typer.Option(
-            metavar="CALLS", min=1, help="Compare validation at so many decoder calls.", show_default="the fewest a run made"
+            metavar="CALLS",
+            min=1,
+            help="Compare validation at so many decoder calls.",
+            show_default="what the entry with the fewest has made",
         ),
     ] = None,
     reach: Annotated[

@@ -161,7 +161,7 @@ def workspace(
     from latent.experiment.run_directory import RunError
     from latent.experiment.tracking import TrackingError
     from latent.reports import wandb_workspace
-    from latent.reports.finished import ResultsError, read_runs
+    from latent.reports.finished import ResultsError, finished, read_runs
 
     show_warnings()
     try:
@@ -170,8 +170,9 @@ def workspace(
         if load is not None:
             made = wandb_workspace.read(load, project, entity)
         else:
-            runs = read_runs(results) if results else []
-            made = wandb_workspace.build(runs, *wandb_workspace.place(runs, project, entity), by is By.estimator)
+            every = read_runs(results, unfinished=True) if results else []
+            runs = finished(every) if results else []
+            made = wandb_workspace.build(runs, *wandb_workspace.place(runs, project, entity), by is By.estimator, every)
         obstacle = wandb_workspace.why_not_to_save()
         if load is not None and obstacle:
             raise TrackingError(f"{obstacle}: the workspace cannot be saved")

@@ -72,7 +72,7 @@ class Sweep(BaseModel):
 
     model_config = parts.STRICT
 
-    configurations: list[str] | dict[str, dict[str, Any] | None] | None = Field(
+    configurations: Annotated[list[str] | dict[str, dict[str, Any] | None], Field(min_length=1)] | None = Field(
         None,
         description="Files to sweep, relative to this one, or a block of files with overrides for each; without it, this file.",
     )
@@ -181,8 +181,9 @@ class Configuration:
         return ConfigurationError.at(self.source.mark((block, error.option)), f"{block}.{error.option}: {error.message}")
 
     def digest(self, fingerprint: str) -> str:
-        """Hash of all that decides a run's results but its seed: no paths, no tracking, but the content of the data."""
+        """Hash of all that decides results but the seed: no paths, no tracking, no device's number, but the data's content."""
         kept = {key: value for key, value in self.data.items() if key not in ("seed", "experiment", "tracking")}
+        kept["device"] = kept["device"].partition(":")[0]
         kept["train"] = {key: value for key, value in kept["train"].items() if key not in UNNOTICED}
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "path"} | {"content": fingerprint}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

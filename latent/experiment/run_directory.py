@@ -22,6 +22,12 @@ from latent.files import write_atomically, write_json, write_text
 State = Literal["finished", "running", "failed", "stopped", "planned"]
 """``stopped``: begun, and to go on from its checkpoint; ``planned``: not begun."""
 
+SYMBOLS: dict[State, str] = {"finished": "✓", "running": "▶", "failed": "✗", "stopped": "❚", "planned": "·"}
+"""One for each state, wherever states are shown."""
+
+SUMMARY_TYPES: dict[str, Any] = {"run": str, "task": str, "estimator": str, "seed": int, "step": int}
+"""What every summary has."""
+
 PROBE_SECONDS = 0.5
 """For how long a lock is asked for: whoever looks whether a run is being run holds its lock for an instant."""
 
@@ -104,27 +110,54 @@ class RunDirectory:
         """
         try:
             summary: dict[str, Any] = json.loads(self.done.read_text())
-            missing = {"run", "task", "estimator", "seed", "step"} - set(summary)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise RunError(f"cannot read {self.done}: {error.strerror}") from error
-        except (ValueError, TypeError) as error:
-            raise RunError(f"{self.done} is damaged: {error}; --force runs the experiment anew") from error
-        if missing or not isinstance(summary, dict):
-            raise RunError(f"{self.done} is damaged: it is not a run's summary; --force runs the experiment anew")
+        except ValueError as error:
+            raise self.damaged(self.done, error) from error
+        if not isinstance(summary, dict) or not all(isinstance(summary.get(key), kind) for key, kind in SUMMARY_TYPES.items()):
+            raise self.damaged(self.done, "it is not a run's summary")
         return summary
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of ``metrics.jsonl``; a line that a kill has cut off, at the end, is left out.
+
+        Raises:
+            RunError: if the file is damaged.
+        """
+        try:
+            lines = self.metrics.read_bytes().decode().split("\n")[:-1]
+            rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise self.damaged(self.metrics, error) from error
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise self.damaged(self.metrics, f"line {number} is no row of metrics")
+        return rows
+
+    def damaged(self, file: Path, what: object) -> RunError:
+        """An error that says which file is damaged, and how the run is run anew."""
+        return RunError(f"{file} is damaged: {what}; latent run --force or latent sweep --retry-failed runs it anew")
 
     def reason(self) -> str:
         """Why the run has failed, in a line."""
         try:
             self.summary()
-            lines = self.error.read_text(errors="replace").split("\n")
         except RunError as error:
             return str(error)
+        said = self.last_words()
+        return f"{said} ({self.error})" if said else f"see {self.path}"
+
+    def last_words(self) -> str:
+        """The last line of ``error.txt``: that of a traceback which says what was wrong; empty without one."""
+        try:
+            lines = self.error.read_text(errors="replace").split("\n")
         except OSError:
-            return f"see {self.path}"
-        return f"{next((line for line in reversed(lines) if line.strip()), 'no reason is given')} ({self.error})"
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def begin(self, configuration: dict[str, Any]) -> None:
         """Write down the configuration, and the environment beside those of the processes before; forget their errors."""
@@ -139,9 +172,9 @@ class RunDirectory:
         for left in (self.error, *self.path.glob(".*.partial"), *self.pictures.glob(".*.partial")):  # by a kill
             left.unlink(missing_ok=True)
 
-    def write_plan(self, configuration: str, grid: dict[str, Any]) -> None:
-        """Write down which configuration file of a sweep the run is of, and what the sweep's grid sets in it."""
-        write_json(self.plan, {"configuration": configuration, "grid": grid})
+    def write_plan(self, grid: dict[str, Any]) -> None:
+        """Write down what the grid of a sweep sets in the run."""
+        write_json(self.plan, {"grid": grid})
 
     def grid(self) -> dict[str, Any]:
         """What a sweep's grid sets in this run: dotted keys with their values; empty without a sweep.
@@ -159,7 +192,11 @@ class RunDirectory:
 
     def write_configuration(self, configuration: dict[str, Any]) -> None:
         """Write down the complete configuration; that is all that a run starts from."""
-        write_text(self.configuration, yaml.safe_dump(configuration, sort_keys=False))
+        text = yaml.safe_dump(configuration, sort_keys=False)
+        with contextlib.suppress(OSError):
+            if self.configuration.read_bytes() == text.encode():
+                return
+        write_text(self.configuration, text)
 
     def clear(self) -> None:
         """Forget what an earlier run left here."""
@@ -197,9 +234,9 @@ class RunDirectory:
             try:
                 rows: list[dict[str, Any]] = [json.loads(line) for line in stream]
             except ValueError as error:
-                raise RunError(f"{self.metrics} is damaged: {error}; --force runs the experiment anew") from error
+                raise self.damaged(self.metrics, error) from error
         if self.metrics.stat().st_size < size:
-            raise RunError(f"{self.metrics} lacks rows that the checkpoint counts on; --force runs the experiment anew")
+            raise self.damaged(self.metrics, "it lacks rows that the checkpoint counts on")
         return rows
 
     def finish(self, summary: dict[str, Any]) -> None:

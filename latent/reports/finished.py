@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -97,14 +96,13 @@ def _read_run(directory: Path) -> Run:
     try:
         configuration = read_yaml(files.configuration).data
     except ConfigurationError as error:
-        raise RunError(f"{files.configuration} is damaged or missing: {error.problems[0][1]}") from error
+        what = error.problems[0][1]
+        raise RunError(f"{files.configuration} is damaged or missing: {what}; without it, its sweep writes it anew") from error
     estimator = configuration.get("estimator")
     if not isinstance(estimator, dict) or not isinstance(estimator.get("name"), str):
         raise RunError(f"{files.configuration} is damaged: it does not name an estimator")
     if not isinstance(configuration.get("task"), str):
         raise RunError(f"{files.configuration} is damaged: it does not name a task")
-    if summary is not None and not (isinstance(summary["run"], str) and isinstance(summary["seed"], int)):
-        raise RunError(f"{files.done} is damaged: it is not a run's summary; --force runs the experiment anew")
     return {
         "directory": directory,
         "name": summary["run"] if summary else f"{configuration.get('experiment')}/{directory.name}",
@@ -116,22 +114,8 @@ def _read_run(directory: Path) -> Run:
 
 
 def read_rows(run: Run) -> list[Row]:
-    """The rows of a run's ``metrics.jsonl``; a line that a kill has cut off, at the end, is left out.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    path = RunDirectory(run["directory"]).metrics
-    try:
-        lines = path.read_bytes().decode().split("\n")
-        rows = [json.loads(line) for line in lines[:-1]]
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is no row of metrics")
-        return rows
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged: {error}; --force runs the experiment anew") from error
+    """The rows of a run's ``metrics.jsonl``; see :meth:`~latent.experiment.run_directory.RunDirectory.rows`."""
+    return RunDirectory(run["directory"]).rows()
 
 
 def without_seed(run: Run) -> str:

@@ -22,8 +22,8 @@ def selection_notes(entries: Sequence[Entry]) -> list[str]:
         return []
     counts = [f"{n} cells{f' of {_and(keys)}' * bool(keys)} for {_and(labels)}" for (n, keys), labels in groups.items()]
     notes = [
-        f"Of a grid's cells only the one with the highest mean of val/{entries[0].headline} over seeds is shown, and test is "
-        f"reported for this cell alone: {'; '.join(counts)}."
+        f"Of a grid's cells only one is shown: of those with the most finished seeds, the one with the highest mean of "
+        f"val/{entries[0].headline} over them. Test is reported for this cell alone: {'; '.join(counts)}."
     ]
     behind = Counter({entry.label: _behind(entry) for entry in entries})
     if behind.total():

@@ -11,12 +11,13 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from latent.experiment import parts
 from latent.experiment.configuration import UNNOTICED
 from latent.experiment.yaml_source import flatten
+from latent.metrics import is_number
 from latent.reports.finished import ResultsError, Run, estimator_labels, grid_keys, without_seed
 
 NO_SETTINGS = (
@@ -52,7 +53,8 @@ class Entry:
     """A line of a table and a colour of a chart: an estimator with its options, and what was chosen for it.
 
     Attributes:
-        label: the estimator with the options that differ, unique within the problem.
+        label: ``estimator``, with settings where that alone would not be unique in the problem.
+        estimator: its name with the options that differ.
         problem: task and data set, as in ``signal_game on emoji``.
         headline: the metric that the choice is made by, without its split; larger is better.
         settings: the other keys of the configuration in which entries of the problem differ, dotted, with their values.
@@ -61,6 +63,7 @@ class Entry:
     """
 
     label: str
+    estimator: str
     problem: str
     headline: str
     settings: dict[str, Any]
@@ -75,7 +78,7 @@ def problem(run: Run) -> str:
 
 
 def select(runs: Sequence[Run], among: Sequence[Run] | None = None) -> list[Entry]:
-    """The entries of finished runs, by problem and label; ``among`` all runs, whose grids count too.
+    """The entries of finished runs, by problem and label; ``among`` all runs, whose grids and differences count too.
 
     Of the cells of one entry, those compete that have the most finished seeds: a mean over fewer would be easier to win with,
     and a cell with a failed seed has no claim. Ties go to the cell that made fewer decoder calls.
@@ -83,13 +86,15 @@ def select(runs: Sequence[Run], among: Sequence[Run] | None = None) -> list[Entr
     Raises:
         ResultsError: if a run lacks the metric that the choice is made by.
     """
-    by_problem: dict[str, list[Run]] = defaultdict(list)
+    by_problem, every = _by_problem(runs), _by_problem(runs if among is None else among)
+    return [entry for name in sorted(by_problem) for entry in _entries(name, by_problem[name], every[name])]
+
+
+def _by_problem(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        by_problem[problem(run)].append(run)
-    tried: dict[str, set[str]] = defaultdict(set)
-    for run in runs if among is None else among:
-        tried[problem(run)] |= grid_keys([run])
-    return [entry for name in sorted(by_problem) for entry in _entries(name, by_problem[name], tried[name])]
+        groups[problem(run)].append(run)
+    return groups
 
 
 def chosen(runs: Sequence[Run], among: Sequence[Run] | None = None) -> list[Run]:
@@ -100,21 +105,32 @@ def chosen(runs: Sequence[Run], among: Sequence[Run] | None = None) -> list[Run]
     return [run for run in runs if run["name"] in names]
 
 
-def _entries(name: str, runs: list[Run], tried: set[str]) -> list[Entry]:
-    task: Any = parts.tasks().get(runs[0]["configuration"]["task"])
+def headline_of(run: Run) -> str:
+    """The metric that a run's task is judged by.
+
+    Raises:
+        ResultsError: if there is no such task here.
+    """
+    task: Any = parts.tasks().get(run["configuration"]["task"])
     if task is None:
-        raise ResultsError(f"{runs[0]['directory']}: there is no task {runs[0]['configuration']['task']!r} here")
-    settings = _differing([_settings(run) for run in runs])
-    groups: dict[str, list[tuple[str, dict[str, Any], Run]]] = defaultdict(list)
-    for run, label, setting in zip(runs, estimator_labels(runs, tried), settings, strict=True):
-        apart = {key: value for key, value in setting.items() if key not in tried}
+        raise ResultsError(f"{run['directory']}: there is no task {run['configuration']['task']!r} here")
+    return str(task.headline)
+
+
+def _entries(name: str, runs: list[Run], every: list[Run]) -> list[Entry]:
+    headline, tried = headline_of(runs[0]), grid_keys(every)
+    told = zip(estimator_labels(every, tried), _differing([_settings(run) for run in every]), strict=True)
+    words = dict(zip((run["name"] for run in every), told, strict=True))
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        apart = {key: value for key, value in words[run["name"]][1].items() if key not in tried}
         block = {key: value for key, value in run["configuration"]["estimator"].items() if f"estimator.{key}" not in tried}
-        groups[json.dumps([block, apart], sort_keys=True)].append((label, setting, run))
+        groups[json.dumps([block, apart], sort_keys=True)].append(run)
     entries = []
     for members in groups.values():
-        chosen, rejected = _choose([run for _, _, run in members], task.headline, tried)
-        label, setting = next((label, setting) for label, setting, run in members if run is chosen.runs[0])
-        entries.append(Entry(label, name, task.headline, setting, chosen, rejected))
+        chosen, rejected = _choose(members, headline, tried)
+        label, settings = words[chosen.runs[0]["name"]]
+        entries.append(Entry(label, label, name, headline, settings, chosen, rejected))
     return sorted(_told_apart(entries, tried), key=lambda entry: entry.label)
 
 
@@ -146,8 +162,8 @@ def _choose(runs: list[Run], headline: str, tried: set[str]) -> tuple[Cell, list
 
 def _cell(runs: list[Run], metric: str, tried: set[str]) -> Cell:
     for run in runs:
-        if not isinstance(run["summary"].get(metric), int | float):
-            raise ResultsError(f"the run {run['name']} has no {metric}, which the choice between cells of a grid is made by")
+        if not is_number(run["summary"].get(metric)):
+            raise ResultsError(f"the run {run['name']} has no {metric}, a number that runs are chosen by")
     ordered = sorted(runs, key=lambda run: run["summary"]["seed"])
     grid = {key: value for key, value in flatten(ordered[0]["configuration"]).items() if key in tried}
     return Cell(grid, ordered, statistics.fmean(run["summary"][metric] for run in ordered))
@@ -162,9 +178,5 @@ def _told_apart(entries: list[Entry], tried: set[str]) -> list[Entry]:
     for label, members in same.items():
         for member, own in zip(members, _differing([member.settings for member in members]), strict=True):
             words = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in own.items() if key not in tried)
-            result.append(Entry(f"{label} {words}".strip(), *_rest(member)) if len(members) > 1 else member)
+            result.append(replace(member, label=f"{label} {words}".strip()) if len(members) > 1 else member)
     return result
-
-
-def _rest(entry: Entry) -> tuple[Any, ...]:
-    return entry.problem, entry.headline, entry.settings, entry.chosen, entry.rejected

@@ -93,7 +93,7 @@ class Live:
     def file(self, address: str) -> Path | None:
         """The file that :meth:`link` gave this address; None of anything else, and of what is not below its folder."""
         parts = unquote(address, errors="surrogateescape").split("/")
-        if len(parts) < 4 or parts[0] != "files" or parts[-1] not in FILES or {"", ".", ".."} & set(parts):
+        if len(parts) < 3 or parts[0] != "files" or parts[-1] not in FILES or {"", ".", ".."} & set(parts):
             return None
         folder = {str(number): folder for number, folder in enumerate(self.folders)}.get(parts[1])
         if folder is None:

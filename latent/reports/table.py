@@ -11,9 +11,9 @@ from latent.reports.budget import curve
 from latent.reports.columns import Block, Column, Table, mean_column, numbers, setting_columns
 from latent.reports.comparison import check_reference, compare
 from latent.reports.costs import budget_column, reach_column, time_column
-from latent.reports.finished import ResultsError, Run, check_metrics, estimator_labels, finished
+from latent.reports.finished import ResultsError, Run, check_metrics, finished
 from latent.reports.notes import selection_notes, unfinished_notes
-from latent.reports.selection import Entry, problem, select
+from latent.reports.selection import Cell, Entry, problem, select
 
 METRICS = {
     "signal_game": ("test/success_rate", "test/expected_success_rate"),
@@ -90,7 +90,9 @@ def by_problem(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 def setting_keys(entries: Sequence[Entry]) -> list[str]:
     """Dotted keys in which entries differ, or which their grids set."""
-    return list(dict.fromkeys(key for entry in entries for key in (*entry.settings, *entry.chosen.grid)))
+    found = dict.fromkeys(key for entry in entries for key in (*entry.settings, *entry.chosen.grid))
+    grids = {key for entry in entries for key in entry.chosen.grid}
+    return [key for key in found if key in grids or len({repr(entry.settings.get(key)) for entry in entries}) > 1]
 
 
 def _table(entries: Sequence[Entry], unfinished: Sequence[Run], request: Request) -> Table:
@@ -116,7 +118,7 @@ def _table(entries: Sequence[Entry], unfinished: Sequence[Run], request: Request
         notes += [*remarks, *warnings]
     elif request.reference is not None:
         notes.append(f"There is no {request.reference} here to compare with.")
-    keys = _keys(entries, labels, [members[0] for members in runs])
+    keys = _keys([(entry, entry.chosen) for entry in entries], labels)
     return Table(entries[0].problem, labels, keys, blocks, notes, warnings)
 
 
@@ -128,12 +130,10 @@ def _mean_columns(runs: Sequence[Sequence[Run]], metrics: Sequence[str]) -> list
     return [Column("n", [str(count) for count in counts], {"n": counts}), *means]
 
 
-def _keys(entries: Sequence[Entry], labels: Sequence[str], runs: Sequence[Run]) -> list[Column]:
+def _keys(members: Sequence[tuple[Entry, Cell]], labels: Sequence[str]) -> list[Column]:
     """Estimator and settings of each line; labels have settings in them only where the columns do not tell lines apart."""
-    every = [run for entry in entries for cell in (entry.chosen, *entry.rejected) for run in cell.runs]
-    short = dict(zip((run["name"] for run in every), estimator_labels(every), strict=True))
-    columns = setting_columns(runs, setting_keys(entries))
-    lines = list(zip((short[run["name"]] for run in runs), *(column.texts for column in columns), strict=True))
+    columns = setting_columns([cell.runs[0] for _, cell in members], setting_keys([entry for entry, _ in members]))
+    lines = list(zip((entry.estimator for entry, _ in members), *(column.texts for column in columns), strict=True))
     names = [line[0] for line in lines] if len(set(lines)) == len(lines) else labels
     return [Column("estimator", names, {"label": labels}, words=True), *columns]
 
@@ -155,5 +155,5 @@ def _cells(entries: Sequence[Entry], unfinished: Sequence[Run], metrics: Sequenc
         SPREAD,
         *unfinished_notes(entries, unfinished),
     ]
-    keys = _keys(entries, labels, [members[0] for members in runs])
+    keys = _keys(cells, labels)
     return Table(entries[0].problem, labels, keys, [Block(columns, "All cells, on validation")], notes)

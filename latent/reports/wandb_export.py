@@ -165,8 +165,6 @@ def export(run: Run, to: Destination, server: Server | None = None, force: bool 
 def _rows(run: Run) -> list[Row]:
     """All rows of metrics, the last of which the summary is of."""
     path, rows = RunDirectory(run["directory"]).metrics, read_rows(run)
-    if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
-        raise RunError(f"{path} is damaged: a row has no step; --force runs the experiment anew")
     if not rows or rows[-1]["step"] != run["summary"]["step"]:
         raise RunError(f"{path} does not reach step {run['summary']['step']}, at which the run ended")
     return rows

@@ -19,7 +19,7 @@ from latent.experiment.tracking import NO_KEY, X_AXIS, TrackingError, connect, h
 from latent.files import write_json
 from latent.metrics import WORDS, capital, in_words, title
 from latent.reports import wandb_notes
-from latent.reports.finished import Run, without_seed
+from latent.reports.finished import Run, grid_keys, without_seed
 from latent.reports.selection import select
 
 MOST_LINES = 100
@@ -61,7 +61,9 @@ def place(runs: Sequence[Run], project: str | None, entity: str | None) -> tuple
     return found.pop()
 
 
-def build(runs: Sequence[Run], project: str, entity: str | None, by_estimator: bool = False) -> Any:
+def build(
+    runs: Sequence[Run], project: str, entity: str | None, by_estimator: bool = False, among: Sequence[Run] | None = None
+) -> Any:
     """The workspace, as wandb-workspaces has it.
 
     Args:
@@ -70,6 +72,7 @@ def build(runs: Sequence[Run], project: str, entity: str | None, by_estimator: b
         project: of W&B.
         entity: of W&B; None is to be filled in when the workspace is saved.
         by_estimator: group runs by estimator and options, not by configuration.
+        among: all runs, finished or not, as in :func:`~latent.reports.selection.select`.
 
     Raises:
         WorkspaceError: if wandb-workspaces is not installed.
@@ -82,7 +85,7 @@ def build(runs: Sequence[Run], project: str, entity: str | None, by_estimator: b
     tasks: dict[str, Any] = parts.tasks()
     names = sorted({run["configuration"]["task"] for run in runs} & set(tasks)) or list(tasks)
     headlines = list(dict.fromkeys(tasks[name].headline for name in names))
-    filters = expr.And(expr.Metric("Group").isin(_chosen_groups(runs))) if any(run["grid"] for run in runs) else ""
+    filters = expr.And(expr.Metric("Group").isin(_chosen_groups(runs, among))) if grid_keys(among or runs) else ""
     key = expr.Config("estimator_label") if by_estimator else expr.Metric("Group")
     columns = [*(f"test/{name}" for name in headlines), "test/decoder_calls", X_AXIS]
     return ws.Workspace(
@@ -97,9 +100,9 @@ def build(runs: Sequence[Run], project: str, entity: str | None, by_estimator: b
     )
 
 
-def _chosen_groups(runs: Sequence[Run]) -> list[str]:
+def _chosen_groups(runs: Sequence[Run], among: Sequence[Run] | None) -> list[str]:
     """The W&B groups of the runs that a table would report."""
-    return sorted({without_seed(run).partition("/")[2] for entry in select(runs) for run in entry.chosen.runs})
+    return sorted({without_seed(run).partition("/")[2] for entry in select(runs, among) for run in entry.chosen.runs})
 
 
 def _metrics(runs: Sequence[Run]) -> set[str] | None:

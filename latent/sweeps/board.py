@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from latent.experiment.run_directory import RunError, State
+from latent.metrics import is_number
 from latent.sweeps.plan import PlannedRun
 
 TAIL = 1 << 16
@@ -19,7 +20,7 @@ ENDED: tuple[State, ...] = ("finished", "failed")
 
 @dataclass
 class Standing:
-    """How one run stands; ``row`` is its last row of metrics, or its summary, or empty."""
+    """How one run stands; ``row`` is its last row of metrics with its last evaluation, or its summary, or empty."""
 
     run: PlannedRun
     state: State = "planned"
@@ -33,7 +34,8 @@ class Standing:
     @property
     def seconds(self) -> float:
         """Seconds of training that its rows account for."""
-        return float(self.row.get("time/seconds", 0.0))
+        seconds = self.row.get("time/seconds", 0.0)
+        return float(seconds) if is_number(seconds) else 0.0
 
 
 class Board:
@@ -57,8 +59,10 @@ class Board:
         """Runs in some states."""
         return [standing for standing in self.standings if standing.state in states]
 
-    def seconds_left(self, workers: int) -> float | None:
+    def seconds_left(self, workers: int, again: Collection[Standing] = ()) -> float | None:
         """Estimated time until all runs have ended, ``workers`` at a time; None while nothing is known.
+
+        Runs that have ended are counted as steps to do where they are to be run ``again``.
 
         A step is taken to last as long as the mean of the cell's runs, else of the estimator's, else of all.
         """
@@ -70,9 +74,11 @@ class Board:
         if not rates:
             return None
         left = []
-        for standing in self.of("planned", "stopped", "running"):
-            rate = next(statistics.fmean(rates[key]) for key in _kin(standing.run) if key in rates)
-            left.append(rate * max(standing.run.steps - standing.step, 0))
+        for standing in self.standings:
+            anew = standing in again
+            if anew or standing.state not in ENDED:
+                rate = next(statistics.fmean(rates[key]) for key in _kin(standing.run) if key in rates)
+                left.append(rate * max(standing.run.steps - (0 if anew else standing.step), 0))
         return max(sum(left) / workers, max(left)) if left else 0.0
 
 
@@ -90,7 +96,7 @@ def _read(standing: Standing) -> None:
 
 
 def _last_row(run: PlannedRun) -> dict[str, Any]:
-    """The last whole row of metrics that shows progress; rows of probes alone do not."""
+    """The last whole row of metrics that shows progress, which rows of probes do not, and the last evaluation."""
     try:
         with run.directory.metrics.open("rb") as stream:
             stream.seek(0, 2)
@@ -98,11 +104,15 @@ def _last_row(run: PlannedRun) -> dict[str, Any]:
             lines = stream.read().split(b"\n")[:-1]
     except OSError:
         return {}
+    last: dict[str, Any] = {}
     for line in reversed(lines):
         try:
-            row: dict[str, Any] = json.loads(line)
-        except ValueError:
+            row = json.loads(line)
+            values = {key: row[key] for key in row if is_number(row[key])}
+        except (ValueError, TypeError, KeyError):  # the first one is cut off
             continue
-        if "train/decoder_calls" in row:
-            return row
-    return {}
+        if "train/decoder_calls" in values and "step" in values:
+            last = last or values
+            if evaluated := {key: value for key, value in values.items() if key.startswith("val/")}:
+                return evaluated | last
+    return last

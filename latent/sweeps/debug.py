@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from latent.experiment.run_directory import RunError, RunInUse
 from latent.experiment.runner import Interrupted
 from latent.sweeps.execution import execute
 from latent.sweeps.launcher import Stopped, Tick
+from latent.sweeps.waiting import Waiting
+
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class DebugLauncher:
@@ -16,16 +20,20 @@ class DebugLauncher:
 
     def __call__(self, directories: Sequence[Path], tick: Tick) -> dict[Path, str]:
         """See :class:`~latent.sweeps.launcher.Launcher`."""
-        in_use = {}
-        for directory in directories:
+        waiting = Waiting(directories)
+        while waiting:
             tick()
-            try:
-                execute(directory)
-            except RunInUse as error:
-                in_use[directory] = str(error)
-            except RunError:
-                pass  # its error.txt says why
-            except (Interrupted, KeyboardInterrupt):
-                raise Stopped from None
+            taken = waiting.take(1)
+            if not taken:  # others work on those that are left
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            for directory in taken:
+                try:
+                    execute(directory)
+                except RunInUse:
+                    waiting.set_aside(directory)
+                except RunError:
+                    pass  # its error.txt says why
+                except (Interrupted, KeyboardInterrupt):
+                    raise Stopped from None
         tick()
-        return in_use
+        return {}

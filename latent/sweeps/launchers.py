@@ -24,7 +24,7 @@ def launcher_for(needed: Resources, runs: Sequence[PlannedRun]) -> Launcher:
     if needed.launcher == "debug":
         return DebugLauncher()
     if needed.launcher == "local":
-        return LocalLauncher(needed.workers or at_a_time(runs, needed.gpus))
+        return LocalLauncher(at_a_time(needed, runs))
     if needed.launcher == "ray":
         _check_installed("ray", "ray")
         from latent.sweeps.ray_cluster import RayLauncher
@@ -38,7 +38,14 @@ def launcher_for(needed: Resources, runs: Sequence[PlannedRun]) -> Launcher:
     raise LauncherError(f"no launcher {needed.launcher}")
 
 
-def at_a_time(runs: Sequence[PlannedRun], gpus: float | None) -> int:
+def at_a_time(needed: Resources, runs: Sequence[PlannedRun]) -> int:
+    """How many runs are run at a time: as many as asked for, else as there is room for; that of a cluster is not known here."""
+    if needed.launcher == "debug":
+        return 1
+    return needed.workers or (_room(runs, needed.gpus) if needed.launcher == "local" else max(1, len(runs)))
+
+
+def _room(runs: Sequence[PlannedRun], gpus: float | None) -> int:
     """How many of these runs this machine has room for: by the threads of each, and by its share ``gpus`` of their devices."""
     needs = _needs(runs, gpus).values()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

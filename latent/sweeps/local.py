@@ -36,7 +36,7 @@ SECONDS_TO_STOP = 60.0
 class LocalLauncher:
     """Runs at most ``workers`` runs at a time in processes of this machine.
 
-    A run that another process works on is left to that process, and looked at again when all others are done.
+    A run that another process works on is left to that process, and looked at again every few seconds.
     """
 
     def __init__(self, workers: int) -> None:

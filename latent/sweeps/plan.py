@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from latent.experiment.configuration import UNNOTICED, load, read_sweep, sweep_settings
 from latent.experiment.experiment import directory_of, prepare
-from latent.experiment.run_directory import RunDirectory, RunError
+from latent.experiment.run_directory import RunDirectory, RunError, RunInUse
 from latent.experiment.yaml_source import (
     ConfigurationError,
     Key,
@@ -52,23 +53,51 @@ class PlannedRun:
         return int(train["steps"] + train["warm_start_steps"])
 
     def write(self) -> None:
-        """Write down all that the run starts from; that of a finished run stays as it is."""
-        try:
-            self.directory.path.mkdir(parents=True, exist_ok=True)
-            self._write_plan()
-            if self.directory.state() in ("planned", "stopped", "failed"):
-                self.directory.write_configuration(self.configuration)
-        except OSError as error:
-            raise RunError(f"cannot write to {self.directory.path}: {error.strerror or error}") from error
+        """Write down all that the run starts from, where something of it is not there; that of a finished run stays as it is.
 
-    def _write_plan(self) -> None:
-        """Join the grid with those of other sweeps that have the run in common; what is damaged is written anew."""
+        The grid is joined with those of other sweeps that have the run in common. A run that another process works on has its
+        configuration, and other runs have the keys of the grid.
+        """
+        if not self._lacks():
+            return
+        with contextlib.suppress(RunInUse), self.directory.locked():
+            try:
+                for write in self._lacks():
+                    write()
+            except OSError as error:
+                raise RunError(f"cannot write to {self.directory.path}: {error.strerror or error}") from error
+
+    def forget(self) -> None:
+        """Forget all that earlier runs left."""
+        with self.directory.locked():
+            self.directory.clear()
+
+    def forget_failure(self) -> None:
+        """Forget why the run failed, so that it goes on from its checkpoint; where its files are damaged, forget all."""
+        files = self.directory
+        if files.is_locked():
+            return
         try:
-            before = self.directory.grid()
+            files.summary()
+            files.rows()
         except RunError:
-            before = {}
-        if before | self.grid != before or not before:
-            self.directory.write_plan(self.source.stem, before | self.grid)
+            self.forget()
+        if files.error.exists():
+            with files.locked():
+                files.error.unlink()
+
+    def _lacks(self) -> list[Callable[[], None]]:
+        files, missing = self.directory, []
+        try:
+            before = files.grid()
+            joined = before | self.grid
+        except RunError:  # damaged
+            before, joined = None, self.grid
+        if joined != before:
+            missing.append(lambda: files.write_plan(joined))
+        if not (files.done.exists() and files.configuration.exists()):
+            missing.append(lambda: files.write_configuration(self.configuration))
+        return missing
 
 
 def parse_seeds(text: str) -> int | list[int]:
@@ -120,10 +149,15 @@ def resources(files: Sequence[Path], launcher: str | None, workers: int | None, 
     """
     blocks = [block for file in files for _, block in [read_sweep(file)]]
     said: dict[str, Any] = {}
+    given = {"launcher": launcher, "workers": workers}
     for block in blocks:
         own = sweep_settings(block)
         for key in ("launcher", "workers", "gpus", "slurm"):
-            if key in own.model_fields_set and said.setdefault(key, getattr(own, key)) != getattr(own, key):
+            if (
+                given.get(key) is None
+                and key in own.model_fields_set
+                and said.setdefault(key, getattr(own, key)) != getattr(own, key)
+            ):
                 raise ConfigurationError.at(block.mark((key,)), f"sweep.{key}: another file of the sweep says {said[key]!r}")
     if launcher is not None:
         origin = Source({"launcher": launcher}, {("launcher",): Mark("command line, --launcher")})
@@ -217,7 +251,9 @@ def _runs(member: _Member, out: Path, contents: dict[str, Any]) -> Iterator[Plan
     for key, _, mark in member.grid:
         dotted = ".".join(key)
         if any(dotted == no or dotted.startswith(f"{no}.") for no in NOT_IN_A_GRID):
-            raise ConfigurationError.at(mark, f"{dotted} cannot be in a grid: it decides no result, or is the sweep's own")
+            raise ConfigurationError.at(
+                mark, f"{dotted} cannot be in a grid: there is nothing to choose by it, or it is the sweep's"
+            )
     for values in itertools.product(*(values for _, values, _ in member.grid)):
         chosen = [override(key, value, mark) for (key, _, mark), value in zip(member.grid, values, strict=True)]
         seeds = range(member.seeds) if isinstance(member.seeds, int) else member.seeds

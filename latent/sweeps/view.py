@@ -15,17 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from latent.experiment import parts
-from latent.experiment.run_directory import State
+from latent.experiment.run_directory import SYMBOLS, State
 from latent.metrics import in_short, numbered
 from latent.sweeps.board import ENDED, Board, Standing
 
-STYLES: dict[State, tuple[str, str]] = {
-    "finished": ("✓", "green"),
-    "running": ("▶", "cyan"),
-    "failed": ("✗", "bold red"),
-    "stopped": ("❚", "yellow"),
-    "planned": ("·", "dim"),
-}
+STYLES: dict[State, str] = {"finished": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "planned": "dim"}
 SECONDS_BETWEEN_LOOKS = 1.0
 MOST_LINES = 20
 
@@ -82,7 +76,7 @@ class View:
         )
         running = self.board.of("running")
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-        for column in ("running", "step", "headline", "calls", "steps/s", "left"):
+        for column in ("running", "step", "validation", "calls", "steps/s", "left"):
             table.add_column(column, justify="left" if column == "running" else "right")
         for standing in running[:MOST_LINES]:
             table.add_row(escape(standing.run.directory.path.name), *_figures(standing))
@@ -103,11 +97,11 @@ def _figures(standing: Standing) -> tuple[str, ...]:
 
 
 def _headline(standing: Standing) -> str:
-    """The headline metric on validation where the row has it, else in training."""
+    """The headline metric at the last evaluation; before the first one, in training."""
     task: Any = parts.tasks()[standing.run.configuration["task"]]
-    for split in ("val", "train"):
+    for split, after in (("val", ""), ("train", " in training")):
         if (value := standing.row.get(f"{split}/{task.headline}")) is not None:
-            return in_short(task.headline, value)
+            return in_short(task.headline, value) + after
     return "–"
 
 
@@ -119,8 +113,9 @@ def words_for(board: Board) -> str:
 
 def described(standing: Standing) -> Text:
     """A run in one line: its state, its name, and its figures or where its error is."""
-    mark, style = STYLES[standing.state]
-    line = Text.assemble((f"{mark} {standing.state:8}", style), f" {standing.run.directory.path.name}")
+    line = Text.assemble(
+        (f"{SYMBOLS[standing.state]} {standing.state:8}", STYLES[standing.state]), f" {standing.run.directory.path.name}"
+    )
     if standing.state == "finished":
         line.append(f"  {_headline(standing)} on validation, {duration(standing.seconds)}", "dim")
     if standing.state == "failed":

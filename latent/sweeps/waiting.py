@@ -14,11 +14,15 @@ SECONDS_ASIDE = 2.0
 
 
 class Waiting:
-    """Runs to start. One that another process works on is set aside, and is looked at again until that lets it go."""
+    """Runs to start. One that another process works on is set aside, and is looked at again until that lets it go.
+
+    One that another process has brought to its end meanwhile, well or badly, is not started.
+    """
 
     def __init__(self, directories: Sequence[Path]) -> None:
         self._ready = deque(directories)
         self._aside: dict[Path, float] = {}
+        self._errors = {directory: _error_time(directory) for directory in directories}
 
     def __bool__(self) -> bool:
         return bool(self._ready or self._aside)
@@ -27,19 +31,15 @@ class Waiting:
         """Up to ``most`` runs that nobody works on."""
         now = time.monotonic()
         for directory in [each for each, until in self._aside.items() if until <= now]:
-            files = RunDirectory(directory)
-            if files.is_locked():
-                self.set_aside(directory)
-                continue
             del self._aside[directory]
-            if files.state() in ("planned", "stopped"):  # else whoever had it has brought it to its end
-                self._ready.append(directory)
+            self._ready.append(directory)
         taken: list[Path] = []
         while self._ready and len(taken) < most:
             directory = self._ready.popleft()
-            if RunDirectory(directory).is_locked():
+            state = RunDirectory(directory).state()
+            if state == "running":
                 self.set_aside(directory)
-            else:
+            elif state in ("planned", "stopped") or (state == "failed" and _error_time(directory) == self._errors[directory]):
                 taken.append(directory)
         return taken
 
@@ -50,3 +50,10 @@ class Waiting:
     def put_back(self, directory: Path) -> None:
         """A run is to be started again."""
         self._ready.append(directory)
+
+
+def _error_time(directory: Path) -> int | None:
+    try:
+        return RunDirectory(directory).error.stat().st_mtime_ns
+    except OSError:
+        return None

@@ -134,7 +134,7 @@ def test_a_finished_run_is_not_run_again_unless_forced(tiny, tmp_path, monkeypat
     forced = json.loads(call(tiny, "--out", tmp_path, "--json", "--force").stdout)
     assert untimed(forced) == untimed(first)
     table = call(tiny, "--out", tmp_path)
-    assert "test success" in table.stdout
+    assert "Test success rate, expected (%)" in table.stdout
 
 
 def test_the_same_seed_is_the_same_run_and_another_seed_another(tiny, tmp_path):

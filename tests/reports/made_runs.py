@@ -57,7 +57,7 @@ def made_run(
     run.path.mkdir(parents=True)
     run.configuration.write_text(yaml.safe_dump(configuration))
     if grid is not None:
-        run.write_plan("made.yaml", grid)
+        run.write_plan(grid)
     last = {"finished": steps, "planned": 0}.get(state, steps // 2)
     rows = [row(task, block["name"], seed, step, level, probes) for step in range(every, last + 1, every)]
     if state == "finished":

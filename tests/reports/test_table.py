@@ -240,7 +240,7 @@ def test_test_results_of_cells_that_validation_did_not_choose_are_nowhere(grid):
     found = made(grid)
     assert texts(found, "test success rate, most") == ["50.00 ± 0.00"]
     assert texts(found, "learning rate") == ["0.01"]
-    assert "the highest mean of val/success_rate over seeds" in notes(found)
+    assert "the highest mean of val/success_rate over them" in notes(found)
     assert "3 cells of train.learning_rate for dense" in notes(found)
     for form in ("md", "latex", "csv", "rich"):
         result = table(grid, "--format", form)

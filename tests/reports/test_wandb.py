@@ -48,7 +48,7 @@ def finished(folder, estimator, seed=0, digest="0123abcd", task="signal_game", g
     for step in pictures:
         Image.new("L", (4, 4), step).save(directory.pictures / f"samples-{step:07d}.png")
     if grid:
-        directory.write_plan("x.yaml", grid)
+        directory.write_plan(grid)
     names = {"run": f"{task}/{directory.path.name}", "task": task, "estimator": estimator["name"], "seed": seed}
     directory.finish(names | rows[-1])
     return directory.path
@@ -278,7 +278,7 @@ def test_a_run_that_fails_does_not_keep_the_others(results, monkeypatch):
     ("file", "content", "words"),
     [
         ("metrics.jsonl", '{"step": 10}\n', "does not reach step 30"),
-        ("metrics.jsonl", '{"loss": 1}\n', "a row has no step"),
+        ("metrics.jsonl", '{"loss": 1}\n', "line 1 is no row of metrics"),
         ("metrics.jsonl", "{\n", "is damaged"),
         ("config.yaml", "task: vae\nestimator: {name: dense}\n", "has no seed and no data and no tracking"),
     ],

@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from latent.cli import app
 from latent.experiment.run_directory import RunDirectory, RunError
 from latent.experiment.yaml_source import parse_override
+from latent.reports.finished import read_rows, read_runs
 from latent.sweeps.execution import execute
 from latent.sweeps.local import LocalLauncher
 from latent.sweeps.plan import plan
@@ -249,6 +252,15 @@ def test_damaged_files_of_one_run_are_mended_without_the_others(configurations, 
     assert "1 finished, 1 failed" in result.stderr
     assert sweep(*arguments, "--retry-failed").exit_code == 0
     assert summaries(tmp_path) == ended
+    (file,) = tmp_path.glob("tiny/runs/*-s1-*/metrics.jsonl")
+    file.write_text("{\n")
+    result = CliRunner().invoke(app, ["table", str(tmp_path)])
+    assert "latent sweep --retry-failed runs it anew" in result.stderr
+    assert sweep(*arguments, "--retry-failed").exit_code == 0
+    file.with_name("config.yaml").unlink()
+    assert sweep(*arguments).exit_code == 0
+    assert len(read_rows(read_runs([tmp_path])[1])) > 1
+    assert summaries(tmp_path) == ended
     (healthy,) = (run for run in before if "-s0-" in run)
     assert finished(tmp_path)[healthy] == before[healthy]
 
@@ -270,8 +282,11 @@ def test_dry_run_runs_nothing(configurations, sweep, tmp_path):
     assert not (tmp_path / "out").exists()
     assert sweep(configurations[0], "--seeds", "2", "--out", tmp_path / "out").exit_code == 0
     result = sweep(*configurations, "--seeds", "3", "--dry-run", "--out", tmp_path / "out")
-    assert "6 runs in 2 cells: 2 finished, 4 planned" in result.stdout
+    assert "6 runs in 2 cells: 2 finished, 4 planned; to run: 4" in result.stdout
     assert "about" in result.stdout
+    for options, pending in ((["--force"], 6), (["--retry-failed"], 4)):
+        result = sweep(*configurations, "--seeds", "3", "--dry-run", *options, "--out", tmp_path / "out")
+        assert f"2 finished, 4 planned; to run: {pending}" in result.stdout
 
 
 def test_wrong_input(configurations, sweep, tmp_path):
@@ -279,6 +294,7 @@ def test_wrong_input(configurations, sweep, tmp_path):
         ([tmp_path / "missing.yaml"], "cannot be read"),
         ([configurations[0], "train.stepz=3"], "did you mean 'steps'"),
         ([configurations[0], "--seeds", "many"], "a number of seeds"),
+        ([configurations[0], "--seeds", ""], "a number of seeds"),
         ([configurations[0], "--grid", "train.steps"], "must be KEY=VALUE"),
         ([configurations[0], "--grid", "train.steps=1,2", "--grid", "train.steps=3"], "is given twice"),
         ([configurations[0], "--grid", "seed=1,2"], "cannot be in a grid"),

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -167,17 +168,18 @@ def test_grids_that_are_none(text, configurations, tmp_path):
         ({"seeds": []}, ["sweep.seeds"]),
         ({"seeds": "three"}, ["sweep.seeds", "'three'"]),
         ({"sedes": 3}, ["sweep.sedes", "did you mean 'seeds'"]),
-        ({"grid": {"train.steps": 3}}, ["sweep.grid", "Dotted keys"]),
+        ({"grid": {"train.steps": 3}}, ["sweep.grid.train.steps: must be a valid list, got 3", "Dotted keys"]),
         ({"grid": {"train.steps": []}}, ["sweep.grid"]),
         ({"grid": {"train.stepz": [3]}}, ["unknown key 'stepz'", "did you mean 'steps'"]),
         ({"grid": {"train.steps": ["many"]}}, ["train.steps", "'many'"]),
         ({"grid": {"train..steps": [3]}}, ["sweep.grid", "no dotted key"]),
         ({"overrides": {"seed": 3}, "seeds": 2}, ["seed cannot be given beside the seeds"]),
         ({"overrides": {"train.steps": 3}, "grid": {"train.steps": [4]}}, ["cannot both be given"]),
-        ({"launcher": "slrum"}, ["sweep.launcher", "'slrum'"]),
+        ({"launcher": "slrum"}, ["sweep.launcher: must be 'local', 'ray', 'slurm' or 'debug', got 'slrum'"]),
         ({"workers": 0}, ["sweep.workers"]),
         ({"configurations": ["missing.yaml"]}, ["sweep.configurations", "there is no file"]),
         ({"configurations": 3}, ["sweep.configurations"]),
+        ({"configurations": []}, ["sweep.configurations"]),
     ],
 )
 def test_what_is_wrong_in_a_block_is_said_with_its_place(block, words, configurations, tmp_path):
@@ -209,6 +211,7 @@ def test_files_that_contradict_each_other_on_launching(configurations, tmp_path)
     assert resources(configurations[:1], None, None, None).workers == 1
     assert resources(configurations[:1], "debug", 5, None).workers == 5
     assert resources(configurations[:1], "debug", 5, None).launcher == "debug"
+    assert resources(configurations, None, 5, None).workers == 5, "the command line decides"
 
 
 def test_a_plan_is_written_and_grids_of_several_sweeps_are_joined(configurations, tmp_path):
@@ -218,4 +221,25 @@ def test_a_plan_is_written_and_grids_of_several_sweeps_are_joined(configurations
         assert load(run.directory.configuration, []).data == run.configuration
     (written,) = tmp_path.glob("tiny/runs/*/plan.json")
     joined = {"train.learning_rate": 0.001, "game.hidden_size": 8}
-    assert json.loads(written.read_text()) == {"configuration": "sparsemax", "grid": joined}
+    assert json.loads(written.read_text()) == {"grid": joined}
+    before = {file: file.stat().st_mtime_ns for file in run.directory.path.iterdir()}
+    run.write()
+    assert {file: file.stat().st_mtime_ns for file in run.directory.path.iterdir()} == before, "nothing is written twice"
+
+
+def test_a_run_in_use_is_left_as_it_is(configurations, tmp_path):
+    (run,) = plan(configurations[:1], [], tmp_path, 1, {"train.learning_rate": [0.001]})
+    with run.directory.locked():
+        run.write()
+    assert not run.directory.plan.exists()
+    run.write()
+    assert run.directory.grid() == {"train.learning_rate": 0.001}
+
+
+def test_many_commands_may_plan_at_once(configurations, tmp_path):
+    """Each writes what is missing; none stumbles over the half-written files of another."""
+    runs = plan(configurations, [], tmp_path, 10, {"game.hidden_size": [8, 9]})
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda planned: planned.write(), [run for run in runs for _ in range(4)]))
+    assert all(run.directory.grid() == run.grid and load(run.directory.configuration, []).data for run in runs)
+    assert not list(tmp_path.rglob("*.partial"))

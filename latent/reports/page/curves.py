@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latent.experiment.run_directory import RunDirectory, RunError
+from latent.experiment.run_directory import RunDirectory
 from latent.reports.finished import Run, read_rows
 
 Array = NDArray[np.float64]
@@ -50,17 +50,14 @@ def history(run: Run, headline: str) -> History:
         RunError: if the file is damaged.
     """
     rows = read_rows(run)
-    path = RunDirectory(run["directory"]).metrics
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise RunError(f"{path} is damaged: line {number} is no row of metrics; --force runs the experiment anew")
     curves = {}
     for kind, metrics in kinds(headline).items():
         members = [row for row in rows if metrics[0] in row] if kind != "ends" else [run["summary"]] * bool(run["summary"])
         try:
             curves[kind] = _columns(members, ("step", *metrics))
         except (TypeError, ValueError) as error:
-            raise RunError(f"{path} is damaged: a metric is no number; --force runs the experiment anew") from error
+            files = RunDirectory(run["directory"])
+            raise files.damaged(files.metrics, "a metric is no number") from error
     return History(curves, rows[-1]["step"] if rows else run["summary"].get("step", 0))
 
 

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from latent.experiment import parts
 from latent.experiment.run_directory import RunError
 from latent.reports.finished import Run, without_seed
 from latent.reports.page.curves import IN_ALL, PER_CURVE, Curve, History, average, history, kinds, thinned
-from latent.reports.selection import Cell, Entry, problem, select
+from latent.reports.selection import Cell, Entry, headline_of, problem, select
+
+NO_EVALUATION = -1e300
+"""Validation of a run that has none yet: below that of all others."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,7 @@ def _check(run: Run) -> None:
 
 
 def _section(name: str, runs: Sequence[Run]) -> Section:
-    task: Any = parts.tasks().get(runs[0]["configuration"]["task"])
-    headline = task.headline if task else ""
+    headline = headline_of(runs[0])
     by_name = {run["name"]: run for run in runs}
 
     @cache
@@ -126,7 +127,7 @@ def _so_far(run: Run, read: Callable[[str], History], headline: str) -> Run:
     """An unfinished run with its last evaluation for a summary, so that it can be laid out with the finished ones."""
     curve = read(run["name"]).curves["val"]
     values = curve[f"val/{headline}"]
-    last = float(values[-1]) if len(values) and np.isfinite(values[-1]) else -np.inf
+    last = float(values[-1]) if len(values) and np.isfinite(values[-1]) else NO_EVALUATION
     calls = float(curve["total_decoder_calls"][-1]) if len(values) else 0.0
     summary = {"seed": run["configuration"]["seed"], f"val/{headline}": last, "total_decoder_calls": calls}
     return run | {"summary": summary}

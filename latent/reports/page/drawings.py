@@ -165,16 +165,15 @@ class _Drawing:
             low="datum.y - datum.y_std",
             high="datum.y + datum.y_std",
         )
-        if self.chart.log_x:
-            several = several.transform_filter("datum.left > 0")
         bars = several.mark_rule(strokeWidth=1.5)
+        across = bars.transform_filter("datum.left > 0") if self.chart.log_x else bars
         mean = several.mark_point(filled=False, size=190, strokeWidth=2.2, opacity=1)
         size = alt.condition("datum.seeds > 1", alt.value(45), alt.value(110))
         seed = self.seeds.mark_point(filled=True, opacity=0.65)
         layers = lines_of_constant_elbo(*self._domains()) if self.chart.name == "rate_distortion" else []
         layers += [
             seed.encode(**place, **marks, size=size, tooltip=self._tooltip(mean=False)),
-            bars.encode(x=self._axis("left", alt.X), x2="right:Q", y=self.y, color=marks["color"]),
+            across.encode(x=self._axis("left", alt.X), x2="right:Q", y=self.y, color=marks["color"]),
             bars.encode(x=self.x, y=self._axis("low", alt.Y), y2="high:Q", color=marks["color"]),
             mean.encode(**place, **marks, tooltip=self._tooltip(mean=True)),
         ]

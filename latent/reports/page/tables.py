@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latent.experiment.run_directory import RunDirectory
+from latent.experiment.run_directory import SYMBOLS, RunDirectory
 from latent.metrics import style
 from latent.reports.columns import NONE, last_parts, mean_text, numbers, plain
 from latent.reports.finished import Run
@@ -18,9 +18,6 @@ from latent.reports.statistics import mean_and_std
 
 Link = Callable[[Path], str]
 """The address of a run's file, as the page is to have it."""
-
-SYMBOLS = {"finished": "✓", "running": "▸", "failed": "✕", "stopped": "‖", "planned": "○"}
-
 
 IDLE = ("rejected", "no finished seed")
 """What has become of cells whose test metrics nobody is shown."""
@@ -123,7 +120,7 @@ def _run(section: Section, run: Run, link: Link) -> dict[str, Any]:
     train = run["configuration"]["train"]
     steps = sum(each for each in (train.get("warm_start_steps"), train.get("steps")) if isinstance(each, int))
     title = f"{run['name']}: {run['state']}, step {section.last_steps[run['name']]:,} of {steps:,}"
-    reason = _reason(files.error) if run["state"] == "failed" else ""
+    reason = files.last_words()[:500] if run["state"] == "failed" else ""
     return {
         "name": run["name"],
         "state": run["state"],
@@ -132,15 +129,6 @@ def _run(section: Section, run: Run, link: Link) -> dict[str, Any]:
         "reason": reason,
         "links": links,
     }
-
-
-def _reason(file: Path) -> str:
-    """The last line of an ``error.txt``: that of a traceback which says what was wrong."""
-    try:
-        lines = file.read_text(errors="replace").split("\n")
-    except OSError:
-        return ""
-    return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
 
 
 def failures(section: Section, link: Link) -> list[dict[str, Any]]:

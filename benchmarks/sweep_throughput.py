@@ -2,8 +2,8 @@
 
     python benchmarks/sweep_throughput.py
 
-Wants two processors that do nothing else. W&B is disabled. The time of the launcher is that of runs which are finished
-already: their processes start, read their configuration, build their parts and end.
+Wants two processors that do nothing else. W&B is disabled. The time of the launcher is that of runs of one step in processes
+of their own, less that of as many in this process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 STEPS = 1500
-IDLE_RUNS = 40
+SHORT_RUNS = 40
 
 
 def sweep(out: Path, *arguments: str) -> None:
@@ -35,20 +35,28 @@ def seconds_of_sweep(folder: Path, seeds: int, workers: int) -> float:
 
 
 def seconds_per_launch(folder: Path) -> float:
-    """Of finished runs, the first of which starts the server that the others are forked from and is not counted."""
+    """What a process of its own costs a run; the first one, which starts the server that all are forked from, is not counted."""
     from latent.experiment.yaml_source import parse_override
+    from latent.sweeps.debug import DebugLauncher
     from latent.sweeps.local import LocalLauncher
     from latent.sweeps.plan import plan
 
     tiny = ["game.vocabulary_size=8", "game.validation_games=8", "game.test_games=8", "train.steps=1", "data.name=synthetic"]
-    sweep(folder, *tiny, "--seeds", "1")
-    (run,) = plan([ROOT / "configs/signal_game/sparsemax.yaml"], [parse_override(each) for each in tiny], folder)
-    launch = LocalLauncher(workers=1)
-    launch([run.directory.path], lambda: None)
-    begun = time.perf_counter()
-    for _ in range(IDLE_RUNS):
-        launch([run.directory.path], lambda: None)
-    return (time.perf_counter() - begun) / IDLE_RUNS
+    configuration, overrides = ROOT / "configs/signal_game/sparsemax.yaml", [parse_override(each) for each in tiny]
+    runs = plan([configuration], overrides, folder, 2 * SHORT_RUNS + 2)
+    for run in runs:
+        run.write()
+    first, *processes = [run.directory.path for run in runs[: SHORT_RUNS + 1]]
+    other, *here = [run.directory.path for run in runs[SHORT_RUNS + 1 :]]
+    seconds = []
+    for launch, warm_up, directories in ((LocalLauncher(workers=1), first, processes), (DebugLauncher(), other, here)):
+        launch([warm_up], lambda: None)
+        begun = time.perf_counter()
+        launch(directories, lambda: None)
+        seconds.append(time.perf_counter() - begun)
+        if not all((directory / "done.json").exists() for directory in directories):
+            raise SystemExit("a run did not finish")
+    return (seconds[0] - seconds[1]) / SHORT_RUNS
 
 
 if __name__ == "__main__":

@@ -727,7 +727,7 @@ def test_many_runs_take_no_long_time(tmp_path):
     begun = time.process_time()
     files = [tmp_path / name for name in ("a.md", "r.csv", "c.csv")]
     assert table(tmp_path / "many", "--out", files[0], "--runs", files[1], "--curves", files[2]).exit_code == 0
-    assert time.process_time() - begun < 10
+    assert time.process_time() - begun < 2  # 0.6 is its share; as much again for the imports, and more for slow machines
     assert [len(file.read_text().splitlines()) for file in files[1:]] == [101, 10_001]
 
 

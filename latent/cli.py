@@ -19,10 +19,9 @@ from latent.metrics import capital, heading, in_short, in_words, numbered, write
 from latent.terminal import (
     FAILED,
     INTERRUPTED,
-    WRONG_INPUT,
     errors,
+    exits,
     output,
-    say_configuration_error,
     say_error,
     show_warnings,
 )
@@ -156,14 +155,9 @@ def run(
     show_warnings()
     progress = _Progress(errors)
     try:
-        experiment = prepare(load(config, overrides or []), out)
-        summary, finished_before = execute(experiment, progress, force)
-    except ConfigurationError as error:
-        say_configuration_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
-    except RunError as error:
-        say_error(error)
-        raise typer.Exit(FAILED) from None
+        with exits((ConfigurationError,), (RunError,)):
+            experiment = prepare(load(config, overrides or []), out)
+            summary, finished_before = execute(experiment, progress, force)
     except Interrupted as stopped:
         say_error(stopped)
         raise typer.Exit(INTERRUPTED) from None
@@ -214,13 +208,10 @@ def certify_estimators(
     from latent.experiment.yaml_source import ConfigurationError
 
     torch.set_num_threads(1)
-    try:
+    with exits((OptionError, ConfigurationError)):
         chosen = certificates.entries(estimators or [])
         for entry in chosen if estimators else []:
             certificates.build(*entry)
-    except (OptionError, ConfigurationError) as error:
-        say_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
     rows, failed = [], []
     with Progress(*Progress.get_default_columns(), console=errors, disable=not errors.is_terminal, transient=True) as progress:
         bar = progress.add_task("certifying", total=len(chosen) * len(FAMILY))
@@ -320,19 +311,13 @@ def plot(
     from latent.reports.selection import chosen
 
     out = out or Path(figures.default_name(x, y))
-    try:
+    with exits((ResultsError, figures.FigureError), (RunError,)):
         figures.check_suffix(out)
         every = read_runs(results, unfinished=True)
         done = finished(every)
         runs = chosen(done, every)
         rows = points(runs, x, y)
         figures.write(figures.scatter(rows, x, y), out)
-    except (ResultsError, figures.FigureError) as error:
-        say_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
-    except RunError as error:
-        say_error(error)
-        raise typer.Exit(FAILED) from None
     if len(runs) < len(done):
         errors.print(f"left out: {numbered(len(done) - len(runs), 'run')} of cells of a grid that validation did not choose")
     if len(rows) < len(runs):

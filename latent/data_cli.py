@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, interrupt, output, say_error
+from latent.terminal import INTERRUPTED, WRONG_INPUT, errors, exits, interrupt, output, say_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,7 +77,8 @@ def prepare(
     before = signal.signal(signal.SIGTERM, interrupt)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     try:
-        with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as progress:
+        bars = Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True)
+        with exits(failed=(DataError,)), bars as progress:
             file = prepare_data(
                 name,
                 from_path=from_path,
@@ -85,9 +86,6 @@ def prepare(
                 say=lambda message: progress.console.print(message, markup=False),
                 bar=lambda label: _Bar(progress, label),
             )
-    except DataError as error:
-        say_error(error)
-        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         say_error("interrupted; nothing was written")
         raise typer.Exit(INTERRUPTED) from None

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from latent.metrics import numbered
-from latent.terminal import FAILED, WRONG_INPUT, errors, say_error
+from latent.terminal import WrongInput, errors, exits
 
 
 def report(
@@ -54,22 +54,16 @@ def report(
     from latent.reports.page import drawings, page
     from latent.reports.page.data import sections
 
-    try:
+    with exits((ResultsError, FigureError), (RunError,)):
         page.check_libraries()
         runs = read_runs(results, unfinished=True)
         found = sections(runs)
         text = page.page(page.build(found, runs, lambda file: quote(os.path.relpath(file, out.parent)) if links else ""))
         drawn = drawings.write_figures(found, figures) if figures is not None else []
-        write_text(out, text)
-    except (ResultsError, FigureError) as error:
-        say_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
-    except RunError as error:
-        say_error(error)
-        raise typer.Exit(FAILED) from None
-    except OSError as error:
-        say_error(f"cannot write to {out}: {error.strerror or error}")
-        raise typer.Exit(WRONG_INPUT) from None
+        try:
+            write_text(out, text)
+        except OSError as error:
+            raise WrongInput(f"cannot write to {out}: {error.strerror or error}") from error
     if drawn:
         errors.print(f"{numbered(len(drawn), 'figure')}: {escape(str(figures))}")
     errors.print(f"{numbered(len(runs), 'run')}: {escape(str(out))}")
@@ -102,19 +96,17 @@ def serve(
     from latent.reports.page import page
     from latent.reports.serve import bind
 
-    try:
+    with exits((FigureError,)):
         page.check_libraries()
         for folder in results:
             if not folder.is_dir():
-                raise FigureError(f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}")
-        server = bind(results, port, every)
-    except FigureError as error:
-        say_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
-    except OSError as error:
-        taken = f"port {port} is taken; --port names another one, and --port 0 takes any that is free"
-        say_error(taken if error.errno == errno.EADDRINUSE else f"cannot listen on port {port}: {error.strerror or error}")
-        raise typer.Exit(WRONG_INPUT) from None
+                raise WrongInput(f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}")
+        try:
+            server = bind(results, port, every)
+        except OSError as error:
+            taken = f"port {port} is taken; --port names another one, and --port 0 takes any that is free"
+            failure = f"cannot listen on port {port}: {error.strerror or error}"
+            raise WrongInput(taken if error.errno == errno.EADDRINUSE else failure) from error
     with server:
         errors.print(f"http://127.0.0.1:{server.server_port}/ shows {escape(', '.join(map(str, results)))}; Ctrl-C stops")
         try:

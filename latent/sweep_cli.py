@@ -19,11 +19,10 @@ from latent.metrics import numbered
 from latent.terminal import (
     FAILED,
     INTERRUPTED,
-    WRONG_INPUT,
     errors,
+    exits,
     interrupt,
     output,
-    say_configuration_error,
     say_error,
     show_warnings,
 )
@@ -101,16 +100,8 @@ def sweep(
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         launch = {"launcher": launcher, "workers": workers, "address": address}
-        code = _sweep(arguments, seeds, grid or [], out, dry_run, retry_failed, force, **launch)
-    except ConfigurationError as error:
-        say_configuration_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
-    except LauncherError as error:
-        say_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
-    except (RunError, OSError) as error:
-        say_error(error)
-        raise typer.Exit(FAILED) from None
+        with exits((ConfigurationError, LauncherError), (RunError, OSError)):
+            code = _sweep(arguments, seeds, grid or [], out, dry_run, retry_failed, force, **launch)
     except (Stopped, KeyboardInterrupt):
         errors.print(f"stopped; the same command{' without --force' * force} goes on from there")
         raise typer.Exit(INTERRUPTED) from None

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from latent.metrics import numbered
-from latent.terminal import FAILED, WRONG_INPUT, errors, output, say_error
+from latent.terminal import WrongInput, errors, exits, output
 
 if TYPE_CHECKING:
     from latent.reports.columns import Table
@@ -31,10 +31,6 @@ class Format(str, Enum):
 SUFFIXES = {".md": Format.md, ".tex": Format.latex, ".csv": Format.csv}
 PAGE = 100
 """Characters of a line of a terminal's table that goes to a file."""
-
-
-class _Usage(Exception):
-    """Options that do not go together, or a file that cannot be written."""
 
 
 def table(
@@ -105,10 +101,10 @@ def table(
     from latent.reports.table import Request, cell_tables, tables, without_table
 
     metrics = list(dict.fromkeys(metric or []))
-    try:
+    with exits((ResultsError,), (RunError,)):
         form = _format(form, out)
         if cells and (budget is not None or reach is not None or compare is not None):
-            raise _Usage("--cells is of validation at the end of training: it goes without --budget, --reach and --compare")
+            raise WrongInput("--cells is of validation at the end of training: it goes without --budget, --reach and --compare")
         runs = read_runs(results, unfinished=True)
         made = cell_tables(runs, metrics) if cells else tables(runs, Request(metrics, budget, reach, compare))
         entries = select(finished(runs), runs) if runs_file or curves_file else []
@@ -118,12 +114,6 @@ def table(
         if curves_file:
             _write(curves_file, lambda path: exports.write_csv(path, exports.curve_names(entries), exports.curve_rows(entries)))
         _put(made, form, out)
-    except (ResultsError, _Usage) as error:
-        say_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
-    except RunError as error:
-        say_error(error)
-        raise typer.Exit(FAILED) from None
     for made_table in made:
         for warning in made_table.warnings:
             errors.print(f"[yellow]warning:[/] {escape(f'{made_table.title}: {warning}')}")
@@ -137,7 +127,7 @@ def table(
 
 def _format(form: Format | None, out: Path | None) -> Format:
     if form is None and out is not None and out.suffix.lower() not in SUFFIXES:
-        raise _Usage(f"{out}: the suffix must be one of {', '.join(SUFFIXES)}, or --format must be given")
+        raise WrongInput(f"{out}: the suffix must be one of {', '.join(SUFFIXES)}, or --format must be given")
     return form or (SUFFIXES[out.suffix.lower()] if out else Format.rich)
 
 
@@ -169,4 +159,4 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(path)
     except OSError as error:
-        raise _Usage(f"cannot write to {path}: {error.strerror or error}") from error
+        raise WrongInput(f"cannot write to {path}: {error.strerror or error}") from error

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from latent.metrics import numbered
-from latent.terminal import FAILED, INTERRUPTED, WRONG_INPUT, errors, interrupt, say_error, show_warnings
+from latent.terminal import FAILED, INTERRUPTED, errors, exits, interrupt, say_error, show_warnings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,11 +77,11 @@ def export(
     before = signal.signal(signal.SIGTERM, interrupt)
     done: list[wandb_export.Exported] = []
     failed = 0
+    bars = Progress(*Progress.get_default_columns(), console=errors, disable=not errors.is_terminal, transient=True)
     try:
-        runs = read_runs(results)
-        to = wandb_export.destination(mode.value if mode else None, project, entity)
-        columns = Progress.get_default_columns()
-        with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as progress:
+        with exits((ResultsError, TrackingError), (RunError,)), bars as progress:
+            runs = read_runs(results)
+            to = wandb_export.destination(mode.value if mode else None, project, entity)
             bar = progress.add_task("exporting", total=len(runs))
             for result in wandb_export.export_all(runs, to, force):
                 progress.advance(bar)
@@ -90,12 +90,6 @@ def export(
                 else:
                     failed += 1
                     say_error(result)
-    except (ResultsError, TrackingError) as error:
-        say_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
-    except RunError as error:
-        say_error(error)
-        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         say_error(f"interrupted; {numbered(len(done), 'run')} done, and the same command goes on with the others")
         raise typer.Exit(INTERRUPTED) from None
@@ -164,7 +158,7 @@ def workspace(
     from latent.reports.finished import ResultsError, finished, read_runs
 
     show_warnings()
-    try:
+    with exits((ResultsError, wandb_workspace.WorkspaceError), (RunError, TrackingError)):
         if load is not None and (results or out):
             raise wandb_workspace.WorkspaceError("--load saves the workspace of a file: neither RESULTS nor --out goes with it")
         if load is not None:
@@ -183,12 +177,6 @@ def workspace(
             return
         file = out or Path("wandb_workspace.json")
         wandb_workspace.write(made, file)
-    except (ResultsError, wandb_workspace.WorkspaceError) as error:
-        say_error(error)
-        raise typer.Exit(WRONG_INPUT) from None
-    except (RunError, TrackingError) as error:
-        say_error(error)
-        raise typer.Exit(FAILED) from None
     reason = f"{obstacle}; " if obstacle and out is None else ""
     errors.print(f"{reason}wrote the workspace to {escape(str(file))}; where W&B has a key, this saves it:")
     print(f"latent wandb workspace --load {shlex.quote(str(file))}")

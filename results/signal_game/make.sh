@@ -12,8 +12,12 @@ $latent sweep configs/sweeps/emoji.yaml --out $here
 $latent sweep configs/sweeps/tiny_imagenet_selection.yaml "$features" --out $here
 $latent sweep configs/sweeps/tiny_imagenet_rates.yaml "$features" --out $here
 $latent sweep configs/sweeps/tiny_imagenet.yaml "$features" --out $here
+$latent sweep configs/sweeps/tiny_imagenet_long.yaml "$features" --out $here
 
-$latent table $here/tiny_imagenet_selection --cells --out $here/tiny_imagenet_selection/cells.md
+for experiment in tiny_imagenet_selection tiny_imagenet_long; do
+    $latent table $here/$experiment --cells --out $here/$experiment/cells.md
+done
+$latent table $here/tiny_imagenet_long --compare dense --out $here/tiny_imagenet_long/table.md
 for experiment in emoji tiny_imagenet; do
     folder=$here/$experiment
     $latent table $folder --compare dense --out $folder/table.md

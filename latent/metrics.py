@@ -85,13 +85,14 @@ def style(metric: str, values: Iterable[float]) -> Style:
         return Style(1, 0)
     if unit or name in ("decoder_calls", "bits_per_dim"):
         return Style(1, 3 if name == "bits_per_dim" else 2)
-    largest = max(map(abs, values), default=0.0)
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return Style(1, min(9, max(0, 3 - math.floor(math.log10(largest)))) if largest else 2)
 
 
 def write(metric: str, value: float) -> str:
     """A value of one run, on its own."""
-    return f"{value:,}" if isinstance(value, int) else style(metric, [value]).write(value)
+    counted = isinstance(value, int) and not in_words(metric)[1]
+    return f"{value:,}".replace("-", "−") if counted else style(metric, [value]).write(value)
 
 
 def in_short(metric: str, value: float) -> str:

@@ -139,9 +139,10 @@ def _sweep(
         runs = plan(files, overrides, out, parse_seeds(seeds) if seeds is not None else None, dict(grids))
         board = Board(runs)
     workers = at_a_time(needed, runs)
-    ended = ("finished", "failed") if force else ("failed",) if retry_failed else ()
     if dry_run:
-        _show_plan(board, workers, board.of(*ended))
+        ended = board.of("finished", "failed")
+        again = [each for each in ended if force or (retry_failed and (each.state == "failed" or each.run.is_damaged()))]
+        _show_plan(board, workers, again)
         return 0
     run_all = launcher_for(needed, runs)
     in_use = [planned.directory.path for planned in runs if planned.directory.is_locked()]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from latent.experiment.run_directory import RunError
+from latent.experiment.run_directory import ANEW, Damaged, RunDirectory, RunError
 from latent.files import write_atomically
 
 FORMAT = 2
@@ -23,18 +24,37 @@ def load(path: Path, identity: str) -> dict[str, Any]:
     """Read what :func:`save` wrote; nothing but tensors and plain values is unpickled.
 
     Raises:
-        RunError: if the file is damaged, or belongs to another configuration, seed or data set.
+        Damaged: if the file is, or belongs to another configuration, seed or data set.
+        RunError: if it cannot be read.
     """
-    anew = "delete it, or give --force, to run the experiment anew"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        stored = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         form, owner, state = content["format"], content["identity"], content["state"]
     except Exception as error:  # a damaged archive can raise nearly anything
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise RunError(f"the checkpoint {path} cannot be read: {reason}; {anew}") from error
+        raise Damaged(f"the checkpoint {path} cannot be read: {reason}; {ANEW}") from error
     if form != FORMAT:
-        raise RunError(f"the checkpoint {path} has format {form}, this version reads {FORMAT}; {anew}")
+        raise Damaged(f"the checkpoint {path} has format {form}, this version reads {FORMAT}; {ANEW}")
     if owner != identity:
-        raise RunError(f"the checkpoint {path} belongs to the run {owner}, not to {identity}; {anew}")
+        raise Damaged(f"the checkpoint {path} belongs to the run {owner}, not to {identity}; {ANEW}")
     result: dict[str, Any] = state
     return result
+
+
+def check(files: RunDirectory, identity: str) -> None:
+    """Look whether a run can be read where it is finished, and can go on where it is not.
+
+    Raises:
+        Damaged: if it cannot, and must be run anew.
+        RunError: if a file cannot be read.
+    """
+    summary = files.summary()
+    files.rows()
+    if summary is None and files.checkpoint.exists():
+        size = load(files.checkpoint, identity)["metrics_size"]
+        if not files.metrics.exists() or files.metrics.stat().st_size < size:
+            raise files.damaged(files.metrics, "it lacks rows that the checkpoint counts on")

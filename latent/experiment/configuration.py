@@ -286,7 +286,7 @@ def _problem(source: Source, model: Any, error: dict[str, Any]) -> Any:
     if error["type"] == "missing":
         return source.mark(path), f"{dotted} is missing"
     message = error["msg"].replace("Input should be", "must be").replace("String should", "must")
-    message = message.replace("List should", "must").removesuffix(" after validation, not 0")
+    message = message.replace("List should", "must").replace("Value should", "must").removesuffix(" after validation, not 0")
     if error["type"] == "model_type":
         message = "must be a block of keys"
     if error["type"] == "string_pattern_mismatch":

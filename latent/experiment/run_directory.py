@@ -28,6 +28,9 @@ SYMBOLS: dict[State, str] = {"finished": "✓", "running": "▶", "failed": "✗
 SUMMARY_TYPES: dict[str, Any] = {"run": str, "task": str, "estimator": str, "seed": int, "step": int}
 """What every summary has."""
 
+ANEW = "latent run --force or latent sweep --retry-failed runs it anew"
+"""What helps where files of a run are damaged."""
+
 PROBE_SECONDS = 0.5
 """For how long a lock is asked for: whoever looks whether a run is being run holds its lock for an instant."""
 
@@ -38,6 +41,10 @@ class RunError(Exception):
 
 class RunInUse(RunError):
     """Another process works on the run."""
+
+
+class Damaged(RunError):
+    """Files of a run are not what it wrote, and it must be run anew."""
 
 
 class RunDirectory:
@@ -106,7 +113,8 @@ class RunDirectory:
         """The summary of a finished run; None of an unfinished one.
 
         Raises:
-            RunError: if the summary is damaged.
+            Damaged: if the summary is.
+            RunError: if it cannot be read.
         """
         try:
             summary: dict[str, Any] = json.loads(self.done.read_text())
@@ -124,23 +132,26 @@ class RunDirectory:
         """The rows of ``metrics.jsonl``; a line that a kill has cut off, at the end, is left out.
 
         Raises:
-            RunError: if the file is damaged.
+            Damaged: if the file is.
+            RunError: if it cannot be read.
         """
         try:
             lines = self.metrics.read_bytes().decode().split("\n")[:-1]
             rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise RunError(f"cannot read {self.metrics}: {error.strerror}") from error
+        except ValueError as error:
             raise self.damaged(self.metrics, error) from error
         for number, row in enumerate(rows, 1):
             if not isinstance(row, dict) or not isinstance(row.get("step"), int):
                 raise self.damaged(self.metrics, f"line {number} is no row of metrics")
         return rows
 
-    def damaged(self, file: Path, what: object) -> RunError:
+    def damaged(self, file: Path, what: object) -> Damaged:
         """An error that says which file is damaged, and how the run is run anew."""
-        return RunError(f"{file} is damaged: {what}; latent run --force or latent sweep --retry-failed runs it anew")
+        return Damaged(f"{file} is damaged: {what}; {ANEW}")
 
     def reason(self) -> str:
         """Why the run has failed, in a line."""

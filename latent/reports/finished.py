@@ -18,6 +18,9 @@ from latent.metrics import is_number
 
 Row = dict[str, Any]
 
+HINT = "where it is removed, the sweep of the run writes it anew"
+"""What helps where the configuration of a run is damaged."""
+
 
 class Run(TypedDict):
     """A run: where it is, its state, and what is in its ``config.yaml`` and its ``done.json``.
@@ -97,12 +100,12 @@ def _read_run(directory: Path) -> Run:
         configuration = read_yaml(files.configuration).data
     except ConfigurationError as error:
         what = error.problems[0][1]
-        raise RunError(f"{files.configuration} is damaged or missing: {what}; without it, its sweep writes it anew") from error
+        raise RunError(f"{files.configuration} is damaged or missing: {what}; {HINT}") from error
     estimator = configuration.get("estimator")
     if not isinstance(estimator, dict) or not isinstance(estimator.get("name"), str):
-        raise RunError(f"{files.configuration} is damaged: it does not name an estimator")
+        raise RunError(f"{files.configuration} is damaged: it does not name an estimator; {HINT}")
     if not isinstance(configuration.get("task"), str):
-        raise RunError(f"{files.configuration} is damaged: it does not name a task")
+        raise RunError(f"{files.configuration} is damaged: it does not name a task; {HINT}")
     return {
         "directory": directory,
         "name": summary["run"] if summary else f"{configuration.get('experiment')}/{directory.name}",

@@ -136,6 +136,7 @@ def _entries(name: str, runs: list[Run], every: list[Run]) -> list[Entry]:
 
 def _settings(run: Run) -> dict[str, Any]:
     flat = flatten(run["configuration"])
+    flat |= {"device": device.partition(":")[0]} if isinstance(device := flat.get("device"), str) else {}
     return {key: value for key, value in flat.items() if not any(key == no or key.startswith(no) for no in NO_SETTINGS)}
 
 

@@ -73,9 +73,9 @@ class Board:
                     rates[key].append(standing.seconds / standing.step)
         if not rates:
             return None
-        left = []
+        left, ended = [], {id(standing) for standing in again}
         for standing in self.standings:
-            anew = standing in again
+            anew = id(standing) in ended
             if anew or standing.state not in ENDED:
                 rate = next(statistics.fmean(rates[key]) for key in _kin(standing.run) if key in rates)
                 left.append(rate * max(standing.run.steps - (0 if anew else standing.step), 0))

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from latent.experiment import checkpoint
 from latent.experiment.configuration import UNNOTICED, load, read_sweep, sweep_settings
 from latent.experiment.experiment import directory_of, prepare
-from latent.experiment.run_directory import RunDirectory, RunError, RunInUse
+from latent.experiment.run_directory import Damaged, RunDirectory, RunError, RunInUse
 from latent.experiment.yaml_source import (
     ConfigurationError,
     Key,
@@ -72,19 +73,22 @@ class PlannedRun:
         with self.directory.locked():
             self.directory.clear()
 
+    def is_damaged(self) -> bool:
+        """Whether the run must be run anew, for its files are not what it wrote."""
+        try:
+            checkpoint.check(self.directory, f"{self.configuration['experiment']}/{self.directory.path.name}")
+        except Damaged:
+            return True
+        return False
+
     def forget_failure(self) -> None:
         """Forget why the run failed, so that it goes on from its checkpoint; where its files are damaged, forget all."""
-        files = self.directory
-        if files.is_locked():
+        if not self.directory.error.exists() and not self.is_damaged():
             return
-        try:
-            files.summary()
-            files.rows()
-        except RunError:
-            self.forget()
-        if files.error.exists():
-            with files.locked():
-                files.error.unlink()
+        with contextlib.suppress(RunInUse), self.directory.locked():
+            if self.is_damaged():
+                self.directory.clear()
+            self.directory.error.unlink(missing_ok=True)
 
     def _lacks(self) -> list[Callable[[], None]]:
         files, missing = self.directory, []

@@ -285,3 +285,4 @@ def test_the_digest_covers_what_decides_the_results(tmp_path):
     assert digest() == digest("seed=9", "experiment=e", "data.path=y", "tracking.project=p", "train.checkpoint_every=3")
     different = {digest(), digest("train.steps=1"), digest("data.normalise=true"), digest(content="d")}
     assert len(different | {digest("estimator.name=sparsemax"), digest("device=cuda")}) == 6
+    assert digest("device=cuda") == digest("device=cuda:0") == digest("device=cuda:1")

@@ -27,10 +27,10 @@ def write_run(
     configuration = {"experiment": experiment, "task": task, "seed": seed, "estimator": dict(estimator), "data": {"name": data}}
     for key, value in ((settings or {}) | (grid or {})).items():
         block, _, option = key.partition(".")
-        configuration.setdefault(block, {})[option] = value
+        configuration |= {block: configuration.get(block, {}) | {option: value}} if option else {block: value}
     (directory / "config.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
     if grid is not None:
-        (directory / "plan.json").write_text(json.dumps({"configuration": "sweep.yaml", "grid": grid}))
+        (directory / "plan.json").write_text(json.dumps({"grid": grid}))
     if rows or state == "stopped":
         (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if state == "failed":

@@ -21,8 +21,10 @@ from latent.reports import markup
 from latent.reports.budget import Curve, at_budget, calls_to_reach
 from latent.reports.columns import Block, Column, Table
 from latent.reports.finished import RunError, read_rows, read_runs
+from latent.reports.page.data import sections
 from latent.reports.table import Request, cell_tables, tables
 from tests.reports.fakes import evaluations, write_run
+from tests.reports.made_runs import made_run
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -288,6 +290,26 @@ def test_cells_that_no_grid_tells_apart_are_pointed_out(tmp_path):
 
 
 # Honest counts.
+
+
+def test_the_number_of_a_device_makes_no_other_line(tmp_path):
+    ends = {"val__success_rate": 0.5, "test__success_rate": 0.5}
+    for seed in range(2):
+        write_run(tmp_path, "dense", seed, "aaaaaaaa", settings={"device": f"cuda:{seed}"}, **ends)
+        write_run(tmp_path, "sparsemax", seed, "bbbbbbbb", settings={"device": "cuda"}, **ends)
+    found = made(tmp_path)
+    assert texts(found, "n") == ["2", "2"]
+    assert [column.heading for column in found.keys] == ["estimator"]
+
+
+def test_labels_are_those_of_the_page_where_an_unfinished_run_differs(tmp_path):
+    """It has no line here and one there; to be compared with, a line must have one name."""
+    made_run(tmp_path, {"name": "gumbel_softmax", "temperature": 1.0})
+    made_run(tmp_path, {"name": "gumbel_softmax", "temperature": 0.5}, state="stopped")
+    found = made(tmp_path)
+    (section,) = sections(read_runs([tmp_path], unfinished=True))
+    assert found.labels == ["gumbel_softmax temperature=1.0"]
+    assert {shown.label for shown in section.shown} == {"gumbel_softmax temperature=0.5", *found.labels}
 
 
 def test_failed_and_unfinished_seeds_are_not_counted_but_said(results):

@@ -1,5 +1,6 @@
 """Processes of this machine: what a sweep leaves, and what dies in between."""
 
+import errno
 import json
 import os
 import random
@@ -263,6 +264,50 @@ def test_damaged_files_of_one_run_are_mended_without_the_others(configurations, 
     assert summaries(tmp_path) == ended
     (healthy,) = (run for run in before if "-s0-" in run)
     assert finished(tmp_path)[healthy] == before[healthy]
+
+
+@pytest.mark.parametrize(("file", "size"), [("checkpoint.pt", 100), ("metrics.jsonl", 100)])
+def test_a_stopped_run_that_cannot_go_on_is_mended_by_a_retry(configurations, sweep, tmp_path, file, size):
+    arguments = [configurations[0], "--out", tmp_path]
+    assert sweep(*arguments).exit_code == 0
+    ended = summaries(tmp_path)
+    (run,) = (RunDirectory(path) for path in tmp_path.glob("tiny/runs/*"))
+    run.done.unlink()
+    (run.path / file).write_bytes((run.path / file).read_bytes()[:size])
+    result = sweep(*arguments)
+    assert result.exit_code == 1
+    assert "latent sweep --retry-failed runs it anew" in result.stderr
+    assert "1 failed; to run: 1" in sweep(*arguments, "--retry-failed", "--dry-run").stdout
+    assert sweep(*arguments, "--retry-failed").exit_code == 0
+    assert summaries(tmp_path) == ended
+
+
+def test_a_retry_forgets_nothing_that_cannot_be_read_for_the_moment(configurations, sweep, tmp_path, monkeypatch):
+    arguments = [configurations[0], "--out", tmp_path]
+    assert sweep(*arguments).exit_code == 0
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("tiny/runs/*/*")}
+    read = Path.read_bytes
+
+    def stale(path):
+        if path.name == "metrics.jsonl":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", stale)
+        result = sweep(*arguments, "--retry-failed")
+    assert result.exit_code == 1
+    assert "cannot read" in result.stderr
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("tiny/runs/*/*")} == before
+
+
+def test_a_dry_run_counts_what_is_damaged(configurations, sweep, tmp_path):
+    arguments = [configurations[0], "--seeds", "2", "--out", tmp_path]
+    assert sweep(*arguments).exit_code == 0
+    next(tmp_path.glob("tiny/runs/*-s1-*/metrics.jsonl")).write_text("{\n")
+    assert "2 finished; to run: 0" in sweep(*arguments, "--dry-run").stdout
+    assert "2 finished; to run: 1" in sweep(*arguments, "--dry-run", "--retry-failed").stdout
+    assert "to run: 1" in sweep(*arguments, "--retry-failed").stderr
 
 
 def test_runs_do_not_depend_on_the_working_directory(configurations, tmp_path, monkeypatch):

@@ -138,7 +138,7 @@ class RunDirectory:
         try:
             lines = self.metrics.read_bytes().decode().split("\n")[:-1]
             rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise RunError(f"cannot read {self.metrics}: {error.strerror}") from error
@@ -191,15 +191,18 @@ class RunDirectory:
         """What a sweep's grid sets in this run: dotted keys with their values; empty without a sweep.
 
         Raises:
-            RunError: if the plan is damaged.
+            Damaged: if the plan is.
+            RunError: if it cannot be read.
         """
         try:
             grid: dict[str, Any] = json.loads(self.plan.read_text())["grid"]
             return dict(grid)
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{self.plan} is damaged: {error}; the sweep that made it writes it anew") from error
+        except OSError as error:
+            raise RunError(f"cannot read {self.plan}: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise Damaged(f"{self.plan} is damaged: {error}; the sweep that made it writes it anew") from error
 
     def write_configuration(self, configuration: dict[str, Any]) -> None:
         """Write down the complete configuration; that is all that a run starts from."""

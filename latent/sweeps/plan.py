@@ -95,7 +95,7 @@ class PlannedRun:
         try:
             before = files.grid()
             joined = before | self.grid
-        except RunError:  # damaged
+        except Damaged:
             before, joined = None, self.grid
         if joined != before:
             missing.append(lambda: files.write_plan(joined))

@@ -125,6 +125,7 @@ def test_jobs_outlive_the_command_and_are_not_submitted_twice(slurm, configurati
     assert "#SBATCH --time=60\n" in script.read_text()
     assert "gpus" not in script.read_text()
     os.kill(holder(runs[0].directory.path), signal.SIGUSR2)
+    assert {file.stem for file in slurm.glob("*.queued")} == {"100_0", "100_1"}, [log_of(run) for run in runs]
     lost = []
 
     def lose():

@@ -237,11 +237,9 @@ def sweep_settings(block: Source) -> Sweep:
         problems: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
     described = {}
     for problem in problems:
-        key = str(problem["loc"][0])
+        key, *below = (str(part) for part in problem["loc"])
         mark, message = _problem(block, Sweep, problem)
-        if (
-            tuple(str(part) for part in problem["loc"]) not in block.marks
-        ):  # it is none of several things that it could have been
+        if (key, *below) not in block.marks:  # it is none of several things that it could have been
             mark, message = block.mark((key,)), f"{key}: got {_shown(block.data[key])}"
         meaning = Sweep.model_fields[key].description if key in Sweep.model_fields else ""
         described[message] = (mark, f"sweep.{message}{f'. {meaning}' * bool(meaning)}")

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -128,20 +129,26 @@ class RunDirectory:
             raise self.damaged(self.done, "it is not a run's summary")
         return summary
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, size: int = 0) -> list[dict[str, Any]]:
         """The rows of ``metrics.jsonl``; a line that a kill has cut off, at the end, is left out.
 
+        Args:
+            size: bytes that a checkpoint counts on.
+
         Raises:
-            Damaged: if the file is.
+            Damaged: if the file is, or is shorter than that.
             RunError: if it cannot be read.
         """
         try:
-            lines = self.metrics.read_bytes().decode().split("\n")[:-1]
-            rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+            content = self.metrics.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            content = b""
         except OSError as error:
             raise RunError(f"cannot read {self.metrics}: {error.strerror}") from error
+        if len(content) < size:
+            raise self.damaged(self.metrics, "it lacks rows that the checkpoint counts on")
+        try:
+            rows: list[dict[str, Any]] = [json.loads(line) for line in content.decode().split("\n")[:-1]]
         except ValueError as error:
             raise self.damaged(self.metrics, error) from error
         for number, row in enumerate(rows, 1):
@@ -239,19 +246,12 @@ class RunDirectory:
         """Cut ``metrics.jsonl`` to ``size`` bytes, those a checkpoint vouches for, and return its rows.
 
         Raises:
-            RunError: if the file is shorter than that or damaged.
+            Damaged: if the file is, or is shorter than that.
         """
         self.metrics.touch()
-        with self.metrics.open("r+b") as stream:
-            if self.metrics.stat().st_size > size:
-                stream.truncate(size)
-            try:
-                rows: list[dict[str, Any]] = [json.loads(line) for line in stream]
-            except ValueError as error:
-                raise self.damaged(self.metrics, error) from error
-        if self.metrics.stat().st_size < size:
-            raise self.damaged(self.metrics, "it lacks rows that the checkpoint counts on")
-        return rows
+        if self.metrics.stat().st_size > size:
+            os.truncate(self.metrics, size)
+        return self.rows(size)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary, which makes the run a finished one."""

@@ -50,7 +50,7 @@ def _room(runs: Sequence[PlannedRun], gpus: float | None) -> int:
     needs = _needs(runs, gpus).values()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     room = available / max((need.threads for need in needs), default=1)
-    devices = {{"cuda": "cuda:0"}.get(device := run.configuration["device"], device) for run in runs} - {"cpu"}
+    devices = {run.configuration["device"].replace("cuda:0", "cuda") for run in runs} - {"cpu"}
     share = max((need.gpus for need in needs), default=0.0)
     return max(1, int(min(room, len(devices) / share if devices and share else room)))
 

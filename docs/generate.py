@@ -23,9 +23,10 @@ from sphinx.util.docutils import SphinxDirective
 
 import estimators
 from estimators import ESTIMATORS, expected_loss
-from estimators.catalogue import CATALOGUE, label
-from estimators.certify import Certificate
-from estimators.quality import Quality
+from estimators.certificates.catalogue import CATALOGUE
+from estimators.certificates.certify import Certificate
+from estimators.certificates.quality import Quality
+from estimators.options import label
 from latent.experiment import certificates, parts
 from latent.experiment.certificates import Row
 from latent.experiment.configuration import Common

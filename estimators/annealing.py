@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from estimators.base import OptionError
+from estimators.options import OptionError
 
 
 class Temperature(nn.Module):

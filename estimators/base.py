@@ -16,18 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from estimators.draws import Draws, RandomDraws
-from estimators.latents import Latents, LossFunction
 from estimators.mappings import shannon_entropy
+from estimators.options import OptionError
+from estimators.pairs import Latents, LossFunction
 from estimators.spaces import SPACES, Categorical, Space, SpaceName
-
-
-class OptionError(ValueError):
-    """An option's value is out of its range; ``option`` names the constructor argument at fault."""
-
-    def __init__(self, option: str, message: str) -> None:
-        super().__init__(f"{option}: {message}")
-        self.option = option
-        self.message = message
 
 
 def space_of(name: SpaceName) -> type[Space]:

@@ -13,8 +13,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from estimators.base import OptionError
 from estimators.draws import Draws
+from estimators.options import OptionError
 from estimators.spaces import Space
 
 

@@ -7,7 +7,6 @@ expectation and variance of an estimator can be computed without any statistical
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -21,14 +20,6 @@ Outcome = TypeVar("Outcome")
 
 MOST_ENUMERATED = 4
 """Antithetic samples whose 2^n patterns are enumerated."""
-
-
-def derived_seed(*parts: int | str) -> int:
-    """A 32-bit seed of a stream of random numbers that ``parts`` name, unrelated to that of any other stream.
-
-    Torch's CPU generator reads no more than 32 bits of a seed: ``seed`` and ``seed + 2**32`` start the same stream.
-    """
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
 class Draws(ABC):

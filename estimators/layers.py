@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from estimators.latents import Latents
+from estimators.pairs import Latents
 
 
 class LatentLinear(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from estimators.draws import Draws
-from estimators.latents import Latents
+from estimators.pairs import Latents
 
 MOST_STATES = 1 << 16
 """States that an enumeration of bit vectors may have: those of 16 bits."""

@@ -1,5 +1,5 @@
 """``python -m latent``: the command line."""
 
-from latent.cli import app
+from latent.commands.main import app
 
 app(prog_name="latent")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,9 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from estimators import ESTIMATORS, SPACES, Estimator, OptionError, expected_loss
-from estimators.catalogue import CATALOGUE, Entry, label, verdict
-from estimators.certify import Certificate, certify
-from estimators.problems import FAMILY
+from estimators.certificates.catalogue import CATALOGUE, Entry, verdict
+from estimators.certificates.certify import Certificate, certify
+from estimators.certificates.problems import FAMILY
+from estimators.options import label, nearest
 from latent.experiment import parts
 from latent.experiment.yaml_source import Source, parse_override, with_overrides
 
@@ -33,7 +33,8 @@ class Row:
     Attributes:
         estimator: name and options.
         space: the kind of latent.
-        verdict: see :func:`estimators.catalogue.verdict`; with ``bound:`` where the objective is not the expected loss.
+        verdict: see :func:`estimators.certificates.catalogue.verdict`; with ``bound:`` where the objective is not the
+            expected loss.
         passed: whether it is what the estimator declares.
         certificates: one for each problem.
     """
@@ -126,9 +127,8 @@ def entries(words: Sequence[str]) -> list[Entry]:
     found: list[Entry] = []
     for name, options in chosen:
         if name not in available:
-            close = difflib.get_close_matches(name, available, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise OptionError("estimator", f"there is no {name!r}{hint}; estimators: {', '.join(available)}")
+            known = ", ".join(available)
+            raise OptionError("estimator", f"there is no {name!r}{nearest(name, available)}; estimators: {known}")
         given = [(name, with_overrides(Source(), map(parse_override, options)).data)] if options else []
         found += given or [entry for entry in catalogued if entry[0] == name] or [(name, {})]
     return found if chosen else catalogued

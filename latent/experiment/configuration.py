@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 
 from estimators import OptionError
+from estimators.options import nearest
 from latent.experiment import parts
 from latent.experiment.yaml_source import ConfigurationError, Override, Source, parse_override, read, with_overrides
 
@@ -259,15 +259,10 @@ def _chosen(source: Source, path: tuple[str, ...], available: Any, kind: str) ->
         raise ConfigurationError.at(source.mark(path), f"{dotted} is missing; one of: {', '.join(available)}")
     if not isinstance(value, str) or value not in available:
         message = (
-            f"{dotted}: there is no {kind} {_shown(value)}{_nearest(str(value), available)}; one of: {', '.join(available)}"
+            f"{dotted}: there is no {kind} {_shown(value)}{nearest(str(value), available)}; one of: {', '.join(available)}"
         )
         raise ConfigurationError.at(source.mark(path), message)
     return value
-
-
-def _nearest(word: str, words: Any) -> str:
-    close = difflib.get_close_matches(word, list(words), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _problem(source: Source, model: Any, error: dict[str, Any]) -> Any:
@@ -280,7 +275,7 @@ def _problem(source: Source, model: Any, error: dict[str, Any]) -> Any:
         keys = sorted(model.model_fields)
         place = f" in {'.'.join(path[:-1])}" if path[:-1] else ""
         known = f"keys{place}: {', '.join(keys)}" if keys else f"{'.'.join(path[:-1])} has no options"
-        return source.mark(path), f"{dotted}: unknown key {path[-1]!r}{_nearest(path[-1], keys)}; {known}"
+        return source.mark(path), f"{dotted}: unknown key {path[-1]!r}{nearest(path[-1], keys)}; {known}"
     if error["type"] == "missing":
         return source.mark(path), f"{dotted} is missing"
     message = error["msg"].replace("Input should be", "must be").replace("String should", "must")

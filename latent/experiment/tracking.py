@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from estimators.catalogue import label
+from estimators.options import label
 from latent.experiment import parts
 from latent.experiment.run_directory import RunDirectory
 from latent.experiment.yaml_source import flatten

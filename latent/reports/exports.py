@@ -11,12 +11,12 @@ from typing import Any
 
 from latent.experiment.yaml_source import flatten
 from latent.files import write_atomically
-from latent.metrics import is_number
-from latent.reports.budget import evaluation_rows
-from latent.reports.columns import Table
-from latent.reports.finished import Row
+from latent.reports.runs import Row
 from latent.reports.selection import Entry
-from latent.reports.table import setting_keys
+from latent.reports.tables.budget import evaluation_rows
+from latent.reports.tables.columns import Table
+from latent.reports.tables.table import setting_keys
+from latent.words import is_number
 
 
 def table_rows(tables: Sequence[Table]) -> list[Row]:

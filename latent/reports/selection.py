@@ -17,8 +17,8 @@ from typing import Any
 from latent.experiment import parts
 from latent.experiment.configuration import UNNOTICED
 from latent.experiment.yaml_source import flatten
-from latent.metrics import is_number
-from latent.reports.finished import ResultsError, Run, estimator_labels, grid_keys, without_seed
+from latent.reports.runs import ResultsError, Run, estimator_labels, grid_keys, without_seed
+from latent.words import is_number
 
 NO_SETTINGS = (
     "task",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from latent.reports.finished import ResultsError
+from latent.reports.runs import ResultsError
 
 CONFIDENCE = 0.95
 MOST_FLIPS = 2**16

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latent.experiment.run_directory import RunError, State
-from latent.metrics import is_number
 from latent.sweeps.plan import PlannedRun
+from latent.words import is_number
 
 TAIL = 1 << 16
 """Bytes at the end of a metrics.jsonl in which its last row lies."""

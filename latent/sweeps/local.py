@@ -20,11 +20,11 @@ from typing import Any
 
 from latent.experiment.run_directory import RunError, RunInUse
 from latent.experiment.runner import Interrupted
-from latent.metrics import numbered
 from latent.sweeps.execution import execute, log_warnings, print_to
 from latent.sweeps.launcher import Stopped, Tick
 from latent.sweeps.waiting import Waiting
 from latent.terminal import FAILED, INTERRUPTED, errors
+from latent.words import numbered
 
 IN_USE = 75
 """Exit code of a process that found its run in use (EX_TEMPFAIL)."""
@@ -43,7 +43,7 @@ class LocalLauncher:
         self.workers = workers
         self.context = multiprocessing.get_context("forkserver")
         # the main module is among them: every process imports it, as the server then has already
-        self.context.set_forkserver_preload(["latent.cli", "latent.sweeps.local"])
+        self.context.set_forkserver_preload(["latent.commands.main", "latent.sweeps.local"])
 
     def __call__(self, directories: Sequence[Path], tick: Tick) -> dict[Path, str]:
         """See :class:`~latent.sweeps.launcher.Launcher`."""

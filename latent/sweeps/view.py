@@ -16,8 +16,8 @@ from rich.text import Text
 
 from latent.experiment import parts
 from latent.experiment.run_directory import SYMBOLS, State
-from latent.metrics import in_short, numbered
 from latent.sweeps.board import ENDED, Board, Standing
+from latent.words import in_short, numbered
 
 STYLES: dict[State, str] = {"finished": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "planned": "dim"}
 SECONDS_BETWEEN_LOOKS = 1.0

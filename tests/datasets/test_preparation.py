@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from latent import data_cli
-from latent.cli import app
+from latent.commands import data as data_cli
+from latent.commands.main import app
 from latent.datasets import DataError, listing, originals, prepare, store
 from latent.datasets.originals import FILES, ORIGINALS
 from tests.conftest import ROOT
@@ -237,7 +237,7 @@ def test_a_kill_in_the_middle(tmp_path, empty_machine, number):
     program = (
         "from latent.datasets import originals; import dataclasses\n"
         "originals.ORIGINALS['mnist'] = dataclasses.replace(originals.ORIGINALS['mnist'], mirrors=())\n"
-        "from latent.cli import app; app(['data', 'prepare', 'mnist'])"
+        "from latent.commands.main import app; app(['data', 'prepare', 'mnist'])"
     )
     process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=-1)
     started = tmp_path / "started"

@@ -1,6 +1,6 @@
 """The exact expected gradients of relaxing estimators, integrated over their noise: what their biases are pinned to.
 
-python -m tests.estimators.quadrature    # writes estimators/pinned_biases.py
+python -m tests.estimators.quadrature    # writes estimators/certificates/pinned_biases.py
 """
 
 import itertools
@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 import estimators
-from estimators import pinned_biases
-from estimators.catalogue import CATALOGUE, label
-from estimators.certify import _Case, certify
-from estimators.problems import FAMILY, LOSSES
+from estimators.certificates import pinned_biases
+from estimators.certificates.catalogue import CATALOGUE
+from estimators.certificates.certify import _Case, certify
+from estimators.certificates.problems import FAMILY, LOSSES
+from estimators.options import label
 
 F64 = torch.float64
 

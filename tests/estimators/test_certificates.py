@@ -8,14 +8,16 @@ import pytest
 import torch
 
 import estimators
-from estimators import Categorical, gumbel, pinned_biases
+from estimators import Categorical, gumbel
 from estimators.baselines import InputDependent
-from estimators.catalogue import CATALOGUE, label, verdict
-from estimators.certify import Certificate, _in_some_state, certify
-from estimators.contract import contract_faults
+from estimators.certificates import pinned_biases
+from estimators.certificates.catalogue import CATALOGUE, verdict
+from estimators.certificates.certify import Certificate, _in_some_state, certify
+from estimators.certificates.contract import contract_faults
+from estimators.certificates.problems import FAMILY, Problem
+from estimators.certificates.quality import Quality
 from estimators.mappings import gini_entropy, shannon_entropy
-from estimators.problems import FAMILY, Problem
-from estimators.quality import Quality
+from estimators.options import label
 from tests.estimators.quadrature import relative_biases
 
 NEURAL = Problem("neural", "sparse")

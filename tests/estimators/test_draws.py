@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from estimators import RandomDraws, derived_seed, enumerate_outcomes
-from estimators.arms import disagreement
+from estimators.algorithms.arms import disagreement
 from estimators.draws import pattern_probabilities
 
 

@@ -8,7 +8,7 @@ import torch
 
 import estimators
 from estimators import Categorical, LatentLinear, Latents, RandomDraws, dot_products, enumerate_outcomes
-from estimators.unordered_set import completion_probabilities
+from estimators.algorithms.unordered_set import completion_probabilities
 from tests.estimators import oracles
 
 F64 = torch.float64

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 import estimators
 from estimators import ScoreFunction, StraightThrough
-from estimators.catalogue import CATALOGUE
-from estimators.problems import FAMILY
-from latent.cli import app
+from estimators.certificates.catalogue import CATALOGUE
+from estimators.certificates.problems import FAMILY
+from latent.commands.main import app
 from latent.experiment import certificates, parts
 
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from latent.cli import app
+from latent.commands.main import app
 from latent.experiment import runner, training
 from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare

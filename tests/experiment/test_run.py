@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from games.signal_game import _fixed_generator
 from latent import files
-from latent.cli import app
+from latent.commands.main import app
 from latent.experiment import checkpoint, runner, training
 from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from latent.reports.finished import read_runs
 from latent.reports.page import page as pages
 from latent.reports.page.charts import charts, rows
 from latent.reports.page.data import sections
+from latent.reports.runs import read_runs
 from tests.reports.made_runs import made_run
 from tests.reports.test_serve import serving
 

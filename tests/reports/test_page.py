@@ -15,12 +15,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from latent.cli import app
+from latent.commands.main import app
 from latent.experiment.run_directory import RunError
-from latent.reports.finished import ResultsError, read_runs
 from latent.reports.page import curves, drawings, page, tables
 from latent.reports.page.charts import charts, rows
 from latent.reports.page.data import sections
+from latent.reports.runs import ResultsError, read_runs
 from tests.reports.made_runs import made_run
 
 pytest.importorskip("altair")

@@ -13,12 +13,12 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from latent.cli import app
+from latent.commands.main import app
 from latent.experiment.run_directory import RunError
-from latent.metrics import in_words, title
-from latent.reports import figures
-from latent.reports.finished import ResultsError, estimator_labels, read_runs
-from latent.reports.points import means, points
+from latent.reports.figures import figures
+from latent.reports.figures.points import means, points
+from latent.reports.runs import ResultsError, estimator_labels, read_runs
+from latent.words import in_words, title
 
 altair = pytest.importorskip("altair")
 pytest.importorskip("vl_convert")

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner
 
-from latent.cli import app
-from latent.reports.serve import Live, bind
+from latent.commands.main import app
+from latent.reports.page.serve import Live, bind
 from tests.reports.made_runs import made_run
 
 pytest.importorskip("altair")
@@ -258,7 +258,7 @@ def test_what_has_not_changed_is_not_read_again(tmp_path, monkeypatch):
     made_run(tmp_path, "dense")
     live = Live([tmp_path])
     first = live.current()
-    monkeypatch.setattr("latent.reports.serve.read_runs", None)
+    monkeypatch.setattr("latent.reports.page.serve.read_runs", None)
     assert live.current() == first
 
 

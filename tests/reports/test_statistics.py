@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from latent.reports.finished import ResultsError
+from latent.reports.runs import ResultsError
 from latent.reports.statistics import (
     censored_median,
     holm,

@@ -14,15 +14,15 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from latent.cli import app
+from latent.commands.main import app
 from latent.experiment import parts
-from latent.metrics import style
-from latent.reports import markup
-from latent.reports.budget import Curve, at_budget, calls_to_reach
-from latent.reports.columns import Block, Column, Table
-from latent.reports.finished import RunError, read_rows, read_runs
 from latent.reports.page.data import sections
-from latent.reports.table import Request, cell_tables, tables
+from latent.reports.runs import RunError, read_rows, read_runs
+from latent.reports.tables import markup
+from latent.reports.tables.budget import Curve, at_budget, calls_to_reach
+from latent.reports.tables.columns import Block, Column, Table
+from latent.reports.tables.table import Request, cell_tables, tables
+from latent.words import style
 from tests.reports.fakes import evaluations, write_run
 from tests.reports.made_runs import made_run
 

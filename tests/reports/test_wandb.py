@@ -14,13 +14,15 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from latent.cli import app
+from latent.commands.main import app
 from latent.experiment import tracking
 from latent.experiment.run_directory import RunDirectory
 from latent.experiment.tracking import WandbSink
-from latent.reports import wandb_export, wandb_notes, wandb_workspace
-from latent.reports.finished import read_runs
-from latent.reports.wandb_export import Server
+from latent.reports.runs import read_runs
+from latent.reports.wandb import export as wandb_export
+from latent.reports.wandb import notes as wandb_notes
+from latent.reports.wandb import workspace as wandb_workspace
+from latent.reports.wandb.export import Server
 from tests.conftest import ROOT
 from tests.experiment.test_tracking import KEY, inspect, records
 
@@ -218,7 +220,7 @@ def test_a_killed_export_leaves_nothing_half_done(results):
     """Killed within its second run, with some rows written: the next export finds that one as if nothing had been."""
     program = """
 import os, signal
-from latent.cli import app
+from latent.commands.main import app
 from latent.experiment.tracking import WandbSink
 calls, log = [], WandbSink.log
 def killing(sink, row):

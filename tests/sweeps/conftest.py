@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from latent.cli import app
+from latent.commands.main import app
 from tests.conftest import TINY
 
 

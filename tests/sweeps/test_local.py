@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from latent.cli import app
+from latent.commands.main import app
 from latent.experiment.run_directory import RunDirectory, RunError
 from latent.experiment.yaml_source import parse_override
-from latent.reports.finished import read_rows, read_runs
+from latent.reports.runs import read_rows, read_runs
 from latent.sweeps.execution import execute
 from latent.sweeps.local import LocalLauncher
 from latent.sweeps.plan import plan

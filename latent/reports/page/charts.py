@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from latent.metrics import capital, in_words
-from latent.reports.finished import Row
 from latent.reports.page.curves import Curve
 from latent.reports.page.data import Section
+from latent.reports.runs import Row
+from latent.words import capital, in_words
 
 SUPPORT = "The size of the support, where an estimator sums over it."
 VARIANCE = "Over the squared length of the exact gradient. Zeros, which exact gradients have, are not drawn."

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent.experiment.run_directory import RunDirectory
-from latent.reports.finished import Run, read_rows
+from latent.reports.runs import Run, read_rows
 
 Array = NDArray[np.float64]
 Curve = dict[str, Array]

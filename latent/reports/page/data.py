@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from latent.experiment.run_directory import RunError
-from latent.reports.finished import Run, without_seed
 from latent.reports.page.curves import IN_ALL, PER_CURVE, Curve, History, average, history, kinds, thinned
+from latent.reports.runs import Run, without_seed
 from latent.reports.selection import Cell, Entry, headline_of, problem, select
 
 NO_EVALUATION = -1e300

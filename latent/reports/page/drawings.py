@@ -1,8 +1,8 @@
 """Altair drawings of a section's charts, for the page and for papers.
 
-Colour and dash, or colour and shape, tell the estimators apart, as in :mod:`latent.reports.figures`. A drawing for the page
-refers to its rows by the names ``seeds`` and ``means``, which the page's script fills from its one copy of the data; its
-parameters ``hidden``, labels of estimators, and ``single``, whether seeds are shown, are that script's too.
+Colour and dash, or colour and shape, tell the estimators apart, as in :mod:`latent.reports.figures.figures`. A drawing for
+the page refers to its rows by the names ``seeds`` and ``means``, which the page's script fills from its one copy of the
+data; its parameters ``hidden``, labels of estimators, and ``single``, whether seeds are shown, are that script's too.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from latent.metrics import in_words
-from latent.reports.figures import COLOURS, SHAPES, FigureError, domain, lines_of_constant_elbo, write
+from latent.reports.figures.figures import COLOURS, SHAPES, FigureError, domain, lines_of_constant_elbo, write
 from latent.reports.page.charts import Chart, charts, positions, rows, titled
 from latent.reports.page.data import Section
+from latent.words import in_words
 
 HEIGHT = 270
 PAPER_WIDTH = 440

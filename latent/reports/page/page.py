@@ -11,14 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from latent.metrics import capital, heading, in_words
-from latent.reports.figures import COLOURS, SHAPES, FigureError, check_installed
-from latent.reports.finished import Run
+from latent.reports.figures.figures import COLOURS, SHAPES, FigureError, check_installed
 from latent.reports.page import drawings, tables
 from latent.reports.page.charts import charts, short
 from latent.reports.page.curves import Curve
 from latent.reports.page.data import Section
 from latent.reports.page.tables import Link
+from latent.reports.runs import Run
+from latent.words import capital, heading, in_words
 
 FOLDER = Path(__file__).parent
 DIGITS = 5

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from latent.experiment.run_directory import SYMBOLS, RunDirectory
-from latent.metrics import style
-from latent.reports.columns import NONE, last_parts, mean_text, numbers, plain
-from latent.reports.finished import Run
 from latent.reports.page.data import Section, Shown
+from latent.reports.runs import Run
 from latent.reports.selection import Cell
 from latent.reports.statistics import mean_and_std
+from latent.reports.tables.columns import NONE, last_parts, mean_text, numbers, plain
+from latent.words import style
 
 Link = Callable[[Path], str]
 """The address of a run's file, as the page is to have it."""

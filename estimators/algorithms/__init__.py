@@ -1,0 +1,1 @@
+"""Gradient estimators: one algorithm, one file."""

@@ -1,0 +1,1 @@
+"""Certificates: what proves an estimator's gradients against exact ones."""

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from estimators.algorithms.arms import ARMS, disarm
-from estimators.algorithms.binary_concrete import BinaryConcrete
 from estimators.algorithms.bounded_sparse import BoundedSparse
 from estimators.algorithms.dense import Dense
 from estimators.algorithms.gumbel_rao import GumbelRao
@@ -23,25 +22,25 @@ from estimators.algorithms.sum_and_sample import SumAndSample
 from estimators.algorithms.top_k_sparsemax import TopKSparsemax
 from estimators.algorithms.unordered_set import UnorderedSet
 from estimators.algorithms.vimco import VIMCO
-from estimators.base import Estimate, Estimator, Proposal, expected_loss
+from estimators.base import Estimate, Estimator, Proposal, check_fit, expected_loss, misfit
 from estimators.draws import Draws, RandomDraws, enumerate_outcomes
 from estimators.layers import LatentLinear, dot_products, start_near_zero
 from estimators.mappings import fenchel_young_loss
 from estimators.options import OptionError
-from estimators.pairs import Latents, LossFunction, Relaxation
+from estimators.pairs import Latents, LossFunction, Pairs, Relaxation
 from estimators.registry import ESTIMATORS, build
 from estimators.seeds import derived_seed
-from estimators.spaces import SPACES, BitVector, Categorical, Space, as_scores
+from estimators.spaces import BitVector, Capability, Categorical, Categoricals, Space, as_scores
 
 __all__ = [
     "ARMS",
     "ESTIMATORS",
-    "SPACES",
     "VIMCO",
-    "BinaryConcrete",
     "BitVector",
     "BoundedSparse",
+    "Capability",
     "Categorical",
+    "Categoricals",
     "Dense",
     "Draws",
     "Estimate",
@@ -52,6 +51,7 @@ __all__ = [
     "Latents",
     "LossFunction",
     "OptionError",
+    "Pairs",
     "Proposal",
     "RandomDraws",
     "ReinMax",
@@ -67,6 +67,7 @@ __all__ = [
     "UnorderedSet",
     "as_scores",
     "build",
+    "check_fit",
     "derived_seed",
     "disarm",
     "dot_products",
@@ -74,6 +75,7 @@ __all__ = [
     "enumerate_outcomes",
     "expected_loss",
     "fenchel_young_loss",
+    "misfit",
     "rebar",
     "sparsemax",
     "start_near_zero",

@@ -1,8 +1,8 @@
 """The contract between an estimator and a task: pairs are proposed, decoded in one call, and combined.
 
-A task gives an estimator the **scores** of its latent variable and a **loss function** of a ragged batch of (example,
-latent) pairs. The estimator proposes every pair that it wants decoded, the loss function runs once on all of them, and the
-estimator combines the losses into something to differentiate. The number of pairs is the cost, and it is counted.
+A task gives an estimator a **space**, which is a latent variable with q over its states, and a **loss function** of a ragged
+batch of (example, state) pairs. The estimator proposes every pair that it wants decoded, the loss function runs once on all of
+them, and the estimator combines the losses into something to differentiate. The number of pairs is the cost, and it is counted.
 """
 
 from __future__ import annotations
@@ -18,19 +18,8 @@ from torch import Tensor, nn
 from estimators.draws import Draws, RandomDraws
 from estimators.mappings import shannon_entropy
 from estimators.options import OptionError
-from estimators.pairs import Latents, LossFunction
-from estimators.spaces import SPACES, Categorical, Space, SpaceName
-
-
-def space_of(name: SpaceName) -> type[Space]:
-    """The space of this name.
-
-    Raises:
-        OptionError: if there is none.
-    """
-    if name not in SPACES:
-        raise OptionError("space", f"must be one of {', '.join(SPACES)}, got {name!r}")
-    return SPACES[name]
+from estimators.pairs import LossFunction, Pairs
+from estimators.spaces import Capability, Categorical, Space
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +27,7 @@ class Proposal:
     """The pairs that an estimator wants decoded, and what it must remember to combine their losses.
 
     Attributes:
-        latents: the pairs; ``len(proposal)`` is the cost.
+        pairs: what to decode; ``len(proposal)`` is the cost.
         weights: ``[N]``, the weight of each pair in the expectation. Their sum over the pairs of an example is one, or is one
             in expectation where the pairs are a sample weighted by its inverse inclusion probabilities. They carry a
             gradient where the estimator differentiates them.
@@ -49,7 +38,7 @@ class Proposal:
         metrics: ``[B]`` each, detached: what is worth logging of this proposal, by name.
     """
 
-    latents: Latents
+    pairs: Pairs
     weights: Tensor
     entropy: Tensor
     log_probability: Tensor | None = None
@@ -58,7 +47,7 @@ class Proposal:
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.latents)
+        return len(self.pairs)
 
 
 class Estimate(NamedTuple):
@@ -89,7 +78,7 @@ class Estimate(NamedTuple):
             surrogate=surrogate,
             value=value.detach(),
             entropy=proposal.entropy,
-            decoder_calls=proposal.latents.counts,
+            decoder_calls=proposal.pairs.counts,
             weights=proposal.weights.detach(),
             auxiliary=surrogate.new_zeros(()) if auxiliary is None else auxiliary,
             metrics=proposal.metrics,
@@ -98,7 +87,7 @@ class Estimate(NamedTuple):
     @classmethod
     def marginal(cls, proposal: Proposal, losses: Tensor) -> Estimate:
         """The exact expectation over the pairs, whose weights carry the gradient of q."""
-        value = proposal.latents.sum(proposal.weights * losses)
+        value = proposal.pairs.sum(proposal.weights * losses)
         return cls.of(proposal, surrogate=value, value=value)
 
 
@@ -117,8 +106,9 @@ def expected_loss(probabilities: Tensor, losses: Tensor) -> Tensor:
 class Estimator(nn.Module, ABC):
     """A gradient estimator of ``E_{z ~ q(z | x)}[loss(x, z)]``.
 
-    Subclasses are final and implement :meth:`probabilities`, :meth:`propose` and :meth:`combine`. Their options are the typed
-    keyword arguments of their constructor. Everything that changes during training is a registered buffer or parameter.
+    Subclasses are final and implement :meth:`propose` and :meth:`combine`, and :meth:`probabilities` where their q is not the
+    space's own. Their options are the typed keyword arguments of their constructor. Everything that changes during
+    training is a registered buffer or parameter.
 
     Attributes:
         unbiased: whether the expected gradient is the exact one, for the parameters of q and of the loss. Proved by tests.
@@ -127,9 +117,9 @@ class Estimator(nn.Module, ABC):
         marginalizes: whether the pairs of a proposal are the whole support of q, weighted by q itself.
         relaxes: whether the latents that are decoded are relaxed ones, inside the simplex or the cube, with a density.
         holds_entropy: whether the objective is a bound on the evidence that already holds the entropy of q.
-        regulariser: of a categorical latent, the entropy H ``[..., K] -> [...]`` with ``q = argmax_p p . s + H(p)``: Shannon's
-            for softmax, Tsallis' for sparse mappings. It decides the Fenchel-Young loss that fits q.
-        space: the kind of latent that the scores are of.
+        regulariser: the entropy H ``[..., K] -> [...]`` with ``q = argmax_p p . s + H(p)`` for the scores s of all states:
+            Shannon's for softmax, Tsallis' for sparse mappings. It decides the Fenchel-Young loss that fits q.
+        uses: what the estimator asks of a space: it serves every latent that can do all of it.
         objective: the expectation whose gradient is estimated; ``expected_loss``, unless the estimator says otherwise.
     """
 
@@ -139,20 +129,20 @@ class Estimator(nn.Module, ABC):
     relaxes: bool = False
     holds_entropy: bool = False
     regulariser: Callable[[Tensor], Tensor] = staticmethod(shannon_entropy)
-    space: type[Space] = Categorical
+    uses: frozenset[Capability]
     objective: Objective = staticmethod(expected_loss)
 
-    @abstractmethod
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """``[B, M]``, differentiable: the distribution q that these scores stand for, over all states of the space in order.
+    def probabilities(self, space: Space) -> Tensor:
+        """``[B, M]``, differentiable: the distribution q that this estimator makes of a space, over all states in order.
 
         Raises:
             ValueError: if the space has too many states to enumerate.
         """
+        return space.probabilities
 
     @abstractmethod
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        """Choose the pairs to decode from ``scores`` ``[B, V]``; all randomness comes from ``draws``."""
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        """Choose the pairs to decode; all randomness comes from ``draws``."""
 
     @abstractmethod
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
@@ -160,7 +150,7 @@ class Estimator(nn.Module, ABC):
 
     def forward(
         self,
-        scores: Tensor,
+        space: Space | Tensor,
         loss_function: LossFunction,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -168,20 +158,37 @@ class Estimator(nn.Module, ABC):
         """Propose, call the loss function once, combine.
 
         Args:
-            scores: ``[B, V]``, unnormalised: V is the number of states of a categorical latent, or of bits; ``-inf`` masks.
+            space: the latent variable; or the scores ``[B, K]`` of a categorical one, unnormalised, where ``-inf`` masks.
             loss_function: maps ``N`` pairs to ``[N]`` losses.
             context: features that a learned baseline may read, ``[B, ...]``.
-            generator: source of randomness, on the device of the scores; None is torch's default generator.
+            generator: source of randomness, on the device of the space; None is torch's default generator.
 
         Raises:
             FloatingPointError: if a row of scores defines no distribution (NaN, +inf, or every state masked).
+            Incapable: if the space cannot do what the estimator asks of it; :func:`check_fit` says so beforehand.
             ValueError: if the scores or the losses have the wrong shape, or if losses that must be differentiable are not.
         """
-        proposal = self.propose(scores, RandomDraws(generator), context)
-        losses = loss_function(proposal.latents)
+        space = Categorical(space) if isinstance(space, Tensor) else space
+        proposal = self.propose(space, RandomDraws(generator), context)
+        losses = loss_function(proposal.pairs)
         if losses.shape != (len(proposal),):
             raise ValueError(f"the loss function must return [{len(proposal)}] losses, got {list(losses.shape)}")
-        wanted = proposal.latents.index is None and proposal.latents.value.requires_grad
-        if wanted and torch.is_grad_enabled() and not losses.requires_grad:
+        if proposal.pairs.differentiable and torch.is_grad_enabled() and not losses.requires_grad:
             raise ValueError(DETACHED)
         return self.combine(proposal, losses.to(proposal.weights.dtype))
+
+
+def misfit(estimator: Estimator, space: Space) -> str:
+    """Why an estimator cannot serve a latent variable: the first thing that the space cannot do; nothing, if it can."""
+    reasons = (reason for capability in sorted(estimator.uses) if (reason := space.lacks(capability)))
+    return next(reasons, "")
+
+
+def check_fit(estimator: Estimator, space: Space, name: str = "") -> None:
+    """Refuse an estimator that asks for what a space cannot do.
+
+    Raises:
+        OptionError: naming what is missing.
+    """
+    if reason := misfit(estimator, space):
+        raise OptionError("name", f"{reason}, which {name or type(estimator).__name__} needs")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from estimators.draws import Draws
 from estimators.options import OptionError
-from estimators.spaces import Space
+from estimators.spaces import Capability, Space
 
 
 class Baseline(nn.Module, ABC):
@@ -23,10 +23,12 @@ class Baseline(nn.Module, ABC):
 
     minimum_samples: ClassVar[int] = 1
     """How many samples of an example the baseline needs."""
+    uses: frozenset[Capability] = frozenset()
+    """What the baseline asks of a space."""
 
-    def extra_states(self, q: Space, draws: Draws, index: Tensor) -> Tensor:
-        """States to decode for the baseline alone, beside the samples ``index``; none, unless a subclass asks for some."""
-        return index[:, :0]
+    def extra_states(self, space: Space, draws: Draws, sampled: Tensor) -> Tensor:
+        """States to decode for the baseline alone, beside those ``sampled``; none, unless a subclass asks for some."""
+        return sampled[:, :0]
 
     @abstractmethod
     def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
@@ -85,9 +87,10 @@ class SelfCritic(Baseline):
     def __init__(self, sample: bool) -> None:
         super().__init__()
         self.sample = sample
+        self.uses = frozenset({"sample" if sample else "argmax"})
 
-    def extra_states(self, q: Space, draws: Draws, index: Tensor) -> Tensor:
-        return q.sample(draws, 1) if self.sample else q.argmax()
+    def extra_states(self, space: Space, draws: Draws, sampled: Tensor) -> Tensor:
+        return space.sample(draws, 1) if self.sample else space.argmax()
 
     def forward(self, losses: Tensor, extra_losses: Tensor, context: Tensor | None) -> Tensor:
         return extra_losses

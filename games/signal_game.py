@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws, Space, as_scores, derived_seed, expected_loss
+from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws, Space, derived_seed, expected_loss
+from estimators.expectations import MOST_DECODED, Evaluation, Measurement, expectation
 from games.agents import SENDERS, DotProductReceiver, SenderName
 from games.datasets import DATASETS, FeatureSet
 from games.sampling import Games, GameSampler
@@ -85,7 +86,6 @@ class SignalGame(nn.Module):
     """
 
     section: ClassVar[str] = "game"
-    space: ClassVar[type[Space]] = Categorical
     datasets: ClassVar[Mapping[str, Callable[..., FeatureSet]]] = DATASETS
     headline: ClassVar[str] = "success_rate"
     features: Tensor
@@ -134,6 +134,10 @@ class SignalGame(nn.Module):
         self.sender = SENDERS[sender](data.features.shape[1], hidden_size, vocabulary_size)
         self.receiver = DotProductReceiver(data.features.shape[1], hidden_size, vocabulary_size)
 
+    def latent(self) -> Space:
+        """An example of the latent variable, which is the message."""
+        return Categorical(torch.zeros(1, self.vocabulary_size))
+
     def check_estimator(self, estimator: Estimator) -> None:
         """Refuse an estimator that cannot train this game.
 
@@ -170,7 +174,7 @@ class SignalGame(nn.Module):
             decoded.append((messages, logits.detach().argmax(-1) == place))
             return REWARDS[self.reward].loss(logits, place, generator)
 
-        estimate = estimator(self.sender(target), loss_function, context=target, generator=generator)
+        estimate = estimator(Categorical(self.sender(target)), loss_function, context=target, generator=generator)
         objective = estimate.surrogate - self.entropy_coefficient * estimate.entropy
         messages, correct = decoded[-1]  # what the estimate is of; a probe decodes others before
         metrics = {
@@ -183,40 +187,51 @@ class SignalGame(nn.Module):
         return objective.mean() + estimate.auxiliary, metrics
 
     @torch.no_grad()
-    def evaluate(self, split: str, estimator: Estimator) -> dict[str, float]:
-        """Metrics of the fixed games of ``val`` or ``test``, the same for every estimator.
+    def evaluate(self, split: str, estimator: Estimator) -> Evaluation:
+        """Metrics of the fixed games of ``val`` or ``test``, the same for every estimator, and how each game went.
 
-        ``success_rate`` is that of the most likely message; ``expected_success_rate`` and ``loss`` are exact expectations
-        under the estimator's q; ``decoder_calls`` are those that the estimator would make for an example;
-        ``messages_in_use`` counts the messages that are the most likely one of some game.
+        ``success_rate`` is that of the most likely message; ``expected_success_rate`` and ``loss`` are expectations under the
+        estimator's q, exact but for a large vocabulary; ``decoder_calls`` are those that the estimator would make for an
+        example; ``messages_in_use`` counts the messages that are the most likely one of some game. Of each game there is the
+        ``target``, an image of the data set, the most likely ``message``, and the image that the receiver's ``choice`` is.
         """
         games = self.fixed_games[split]
-        chunk = max(1, MOST_SCORES_AT_ONCE // (self.vocabulary_size * self.candidates))
+        chunk = max(1, MOST_SCORES_AT_ONCE // (min(self.vocabulary_size, MOST_DECODED) * self.candidates))
         generator = torch.Generator(self.features.device).manual_seed(derived_seed("evaluation", split))
         parts = [
-            self._evaluate(Games(*part).to(self.features.device), estimator, generator)
-            for part in zip(*(field.split(chunk) for field in games), strict=True)
+            part
+            for games_of_part in zip(*(field.split(chunk) for field in games), strict=True)
+            for part in self._measure(Games(*games_of_part).to(self.features.device), estimator, generator)
         ]
-        results = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        in_use = results.pop("message").unique().numel()
-        return {name: float(result.double().mean()) for name, result in results.items()} | {"messages_in_use": in_use}
+        found = Evaluation.of(parts)
+        found.metrics["messages_in_use"] = found.examples["message"].unique().numel()
+        return found
 
-    def _evaluate(self, games: Games, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:
-        scores = as_scores(self.sender(self.features[games.target_image]))
+    def _measure(self, games: Games, estimator: Estimator, generator: torch.Generator) -> list[Measurement]:
+        """What games show; in parts, where their messages are too many to be read at once."""
+        target = games.target
+        found = expectation(estimator, Categorical(self.sender(self.features[games.target_image])), RandomDraws(generator))
+        if len(target) > 1 and len(found.pairs) * self.candidates > MOST_SCORES_AT_ONCE:
+            halves = zip(*(field.split(-(-len(target) // 2)) for field in games), strict=True)
+            return [part for half in halves for part in self._measure(Games(*half), estimator, generator)]
         embedded = self.receiver.embed(self.features[games.images])
-        everything = Categorical(scores)
-        logits = self.receiver(everything.enumerate(), embedded).to(scores.dtype).unflatten(0, scores.shape)
-        target = games.target[:, None]
-        correct = (logits.argmax(-1) == target).double()
-        log_probability = logits.log_softmax(-1).gather(2, target.unsqueeze(-1).expand(*scores.shape, 1))[..., 0]
-        q = estimator.probabilities(scores)
-        message = everything.argmax()[:, 0]
-        proposal = estimator.propose(scores, RandomDraws(generator))
-        return {
-            "success_rate": correct.gather(1, message[:, None])[:, 0],
-            "expected_success_rate": (q * correct).sum(1),
-            "loss": (q * REWARDS[self.reward].expected(log_probability)).sum(1),
-            "decoder_calls": proposal.latents.counts,
-            "entropy": proposal.entropy,
-            "message": message,
+        logits = self.receiver(found.pairs, embedded).to(found.weights.dtype)
+        place = found.pairs.gather(target)
+        correct = (logits.argmax(-1) == place).to(logits.dtype)
+        log_probability = logits.log_softmax(-1).gather(1, place.unsqueeze(1))[:, 0]
+        loss = REWARDS[self.reward].expected(log_probability)
+        choice = self.receiver(found.most_likely, embedded).argmax(-1)
+        metrics = {
+            "success_rate": choice == target,
+            "expected_success_rate": found.of(correct),
+            "loss": found.of(loss),
+            "decoder_calls": found.decoder_calls,
+            "entropy": found.entropy,
         }
+        assert isinstance(found.most_likely, Latents)
+        examples = {
+            "target": games.target_image,
+            "message": found.most_likely.value.argmax(-1),
+            "choice": games.images.gather(1, choice.unsqueeze(1))[:, 0],
+        }
+        return [Measurement(metrics, found.variances(expected_success_rate=correct, loss=loss), examples)]

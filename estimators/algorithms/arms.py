@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.options import OptionError
-from estimators.spaces import BitVector, Space
+from estimators.spaces import Space
 
 
 def disagreement(scores: Tensor, samples: int) -> Tensor:
@@ -55,7 +55,7 @@ class ARMS(Estimator):
     """
 
     unbiased = True
-    space: type[Space] = BitVector
+    uses = frozenset({"bit_scores", "entropy"})
 
     def __init__(self, *, samples: int = 4) -> None:
         super().__init__()
@@ -63,14 +63,12 @@ class ARMS(Estimator):
             raise OptionError("samples", f"must be at least 2, got {samples}")
         self.samples = samples
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return BitVector(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = BitVector(scores)
-        bits = draws.antithetic_bits(q.mean, self.samples)
-        weights = q.scores.new_full((q.batch_size * self.samples,), 1 / self.samples)
-        return Proposal(q.select(bits), weights, q.entropy(), context=context, memory={"scores": q.scores, "bits": bits})
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        scores = space.bit_scores()
+        bits = draws.antithetic_bits(torch.sigmoid(scores), self.samples)
+        weights = space.full(1 / self.samples, space.batch_size * self.samples)
+        memory = {"scores": scores, "bits": bits}
+        return Proposal(space.select(bits), weights, space.entropy(), context=context, memory=memory)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         losses = losses.view(-1, self.samples)

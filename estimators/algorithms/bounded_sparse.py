@@ -11,7 +11,7 @@ from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.mappings import alpha_entmax, gini_entropy, support_entropy
 from estimators.options import OptionError
-from estimators.spaces import Categorical
+from estimators.spaces import Space
 
 
 @final
@@ -53,6 +53,7 @@ class BoundedSparse(Estimator):
 
     unbiased = True
     regulariser = staticmethod(gini_entropy)
+    uses = frozenset({"all_states", "score", "k_best"})
 
     def __init__(self, *, budget: int = 32, summed: int = 0) -> None:
         super().__init__()
@@ -64,16 +65,15 @@ class BoundedSparse(Estimator):
         self.summed = summed
         self.sampled = budget - summed
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return alpha_entmax(Categorical(scores).scores, 2.0)
+    def probabilities(self, space: Space) -> Tensor:
+        return alpha_entmax(space.all_scores, 2.0)
 
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        space = Categorical(scores)
-        q = alpha_entmax(space.scores, 2.0)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        q = alpha_entmax(space.all_scores, 2.0)
         support = q.detach() > 0
         size = support.sum(1, keepdim=True)
         beyond = size > self.budget
-        heaviest = torch.zeros_like(support).scatter(1, space.k_best(self.summed), True)
+        heaviest = torch.zeros_like(support).scatter(1, space.code(space.k_best(self.summed)), True)
         tail = self._tail(support & ~heaviest & beyond, beyond, draws, q.dtype)
         keep = torch.where(beyond, heaviest | tail, support)
         others = (size - self.summed).to(q.dtype)
@@ -98,7 +98,7 @@ class BoundedSparse(Estimator):
         return none.scatter(1, chosen, True) & rest
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
-        latents, weights = proposal.latents, proposal.weights
+        latents, weights = proposal.pairs, proposal.weights
         tail, others, beyond = (proposal.memory[key] for key in ("tail", "others", "beyond"))
         detached = losses.detach()
         mean = torch.where(beyond, latents.sum(tail * detached) / self.sampled, 0)

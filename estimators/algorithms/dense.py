@@ -6,9 +6,9 @@ from typing import final
 
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, Proposal, space_of
+from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
-from estimators.spaces import SpaceName
+from estimators.spaces import Space
 
 
 @final
@@ -17,12 +17,10 @@ class Dense(Estimator):
 
     .. math:: L = \sum_{z} q(z) \, \ell(z)
 
-    with q the softmax of the scores of K states, or D independent bits. Decoder calls: K, or 2^D. Exact: no bias, no variance.
+    with q the softmax of the scores of K states, or a product of independent variables. Decoder calls: as many as there are
+    states, K or 2^D (up to 2^16 of a product). Exact: no bias, no variance.
 
     Choose it wherever its calls are affordable: nothing else is as simple, or as good.
-
-    Args:
-        space: ``categorical`` or ``bit_vector`` (up to 16 bits; more raise a ValueError that says so).
 
     References:
         - Correia, Niculae, Aziz and Martins (2020), Efficient marginalization of discrete and structured latent variables
@@ -31,17 +29,10 @@ class Dense(Estimator):
 
     unbiased = True
     marginalizes = True
+    uses = frozenset({"all_states", "log_probability", "entropy"})
 
-    def __init__(self, *, space: SpaceName = "categorical") -> None:
-        super().__init__()
-        self.space = space_of(space)
-
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return self.space(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = self.space(scores)
-        return Proposal(q.enumerate(), q.probabilities.flatten(), q.entropy(), context=context)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        return Proposal(space.enumerate(), space.probabilities.flatten(), space.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         return Estimate.marginal(proposal, losses)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 from torch import Tensor
 
 from estimators.annealing import Temperature
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
-from estimators.gumbel import conditional_gumbel
 from estimators.options import OptionError
 from estimators.pairs import Latents
-from estimators.spaces import Categorical
+from estimators.spaces import Space
 
 
 @final
@@ -48,6 +46,7 @@ class GumbelRao(Estimator):
 
     unbiased = False
     samples_states = True
+    uses = frozenset({"sample", "entropy", "noisy_scores"})
 
     def __init__(
         self,
@@ -64,19 +63,14 @@ class GumbelRao(Estimator):
         self.noise_samples = noise_samples
         self.temperature = Temperature(temperature, minimum_temperature, decay_rate, update_every)
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return Categorical(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = Categorical(scores)
-        state = q.sample(draws, 1)
-        detached = q.log_probabilities.detach().unsqueeze(1)
-        noise = draws.gumbel(detached.expand(-1, self.noise_samples, -1))
-        finite = q.scores.masked_fill(q.scores == -torch.inf, 0).unsqueeze(1)
-        shift = conditional_gumbel(detached, state, noise) - finite.detach()
-        soft = ((finite + shift) / self.temperature().to(finite.dtype)).softmax(-1).mean(1)
-        value = q.vectors(state)[:, 0] + (soft - soft.detach())
-        return Proposal(Latents.relaxed(value), value.new_ones(q.batch_size), q.entropy(), context=context)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        scores = space.noisy_scores()
+        sample = space.vectors(space.sample(draws, 1))[:, 0]
+        finite = scores.finite.unsqueeze(1)
+        shift = scores.perturb_given(draws, sample, self.noise_samples).detach() - finite.detach()
+        soft = scores.squash((finite + shift) / self.temperature().to(finite.dtype)).mean(1)
+        value = sample + (soft - soft.detach())
+        return Proposal(Latents.relaxed(value), value.new_ones(space.batch_size), space.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         self.temperature.step()

@@ -1,16 +1,16 @@
-"""Gumbel-softmax (Concrete) relaxation, relaxed or straight-through, with an annealed temperature."""
+"""Gumbel-softmax (Concrete, and binary Concrete of bits), relaxed or straight-through, with an annealed temperature."""
 
 from __future__ import annotations
 
 from typing import final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from estimators.annealing import Temperature
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.pairs import Latents, Relaxation
-from estimators.spaces import Categorical
+from estimators.spaces import Space
 
 
 @final
@@ -20,7 +20,12 @@ class GumbelSoftmax(Estimator):
     .. math:: y = \mathrm{softmax}\big((s + g) / \tau\big), \quad g_k \sim \mathrm{Gumbel}(0, 1), \qquad
         \nabla L \approx \nabla \ell(y)
 
-    Straight-through decodes the one-hot vector at the largest entry of y and passes its gradient on to y.
+    Of several categoricals each has its softmax. Of bits it is the binary Concrete relaxation, with the difference of two
+    Gumbel variables:
+
+    .. math:: y_d = \sigma\big((s_d + \lambda_d) / \tau\big), \quad \lambda_d \sim \mathrm{Logistic}(0, 1)
+
+    Straight-through decodes the state that the *noisy* scores round to and passes its gradient on to y.
     The temperature after t calls in training is ``max(minimum, initial * exp(-rate * t'))`` with t' the last multiple of
     ``update_every``. Decoder calls: 1. Biased, less so at a lower temperature, where the variance is larger.
 
@@ -43,6 +48,7 @@ class GumbelSoftmax(Estimator):
     """
 
     unbiased = False
+    uses = frozenset({"noisy_scores", "entropy"})
 
     def __init__(
         self,
@@ -58,20 +64,17 @@ class GumbelSoftmax(Estimator):
         self.straight_through = self.samples_states = straight_through
         self.relaxes = not straight_through
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return Categorical(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = Categorical(scores)
-        temperature = self.temperature().to(q.scores.dtype)
-        logits = (q.scores + draws.gumbel(q.scores)) / temperature
-        value = logits.softmax(-1)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        scores = space.noisy_scores()
+        noisy = scores.perturb(draws)
+        temperature = self.temperature().to(noisy.dtype)
+        logits = noisy / temperature
+        value = scores.squash(logits)
         if self.straight_through:
-            hard = nn.functional.one_hot(value.argmax(-1), q.states).to(value.dtype)
-            value = hard + (value - value.detach())
-        weights = value.new_ones(q.batch_size)
+            value = scores.round(noisy) + (value - value.detach())
+        weights = value.new_ones(space.batch_size)
         relaxation = Relaxation(logits, temperature) if self.relaxes else None
-        return Proposal(Latents.relaxed(value, relaxation), weights, q.entropy(), context=context)
+        return Proposal(Latents.relaxed(value, relaxation), weights, space.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         self.temperature.step()

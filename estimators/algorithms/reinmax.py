@@ -5,20 +5,13 @@ from __future__ import annotations
 import math
 from typing import final
 
-import torch
 from torch import Tensor
 
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.options import OptionError
 from estimators.pairs import Latents
-from estimators.spaces import Categorical
-
-
-def softmax_linearised(scores: Tensor, probabilities: Tensor) -> Tensor:
-    """A function of the scores whose Jacobian is that of softmax at ``probabilities``, ``diag(p) - p p^T``; ``[B, K]``."""
-    weighted = probabilities * scores
-    return weighted - probabilities * weighted.sum(-1, keepdim=True)
+from estimators.spaces import Space
 
 
 @final
@@ -28,10 +21,10 @@ class ReinMax(Estimator):
     .. math:: \nabla L \approx \nabla \ell(z) + \nabla_z \ell(z) \cdot
         \big( 2 J(\tfrac{q_\tau + z}{2}) - \tfrac{1}{2} J(q) \big), \qquad J(p) = \mathrm{diag}(p) - p p^\top, \quad z \sim q
 
-    with :math:`q_\tau = \mathrm{softmax}(s / \tau)`. Decoder calls: 1. Biased; at temperature 1 exact for losses that are
-    linear or quadratic in z, and there it equals ZGR.
+    with :math:`q_\tau = \mathrm{softmax}(s / \tau)`; of several variables, each has its own J. Decoder calls: 1. Biased; at
+    temperature 1 exact where losses are linear or quadratic in z, and there it equals ZGR.
 
-    Choose it for categorical latents where losses are differentiable in z, one-hot samples are to be decoded, and one call
+    Choose it where losses are differentiable in z, one-hot samples are to be decoded, and one call
     is all there is.
 
     Args:
@@ -47,6 +40,7 @@ class ReinMax(Estimator):
 
     unbiased = False
     samples_states = True
+    uses = frozenset({"sample", "entropy", "noisy_scores"})
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         super().__init__()
@@ -54,18 +48,14 @@ class ReinMax(Estimator):
             raise OptionError("temperature", f"must be above 0, got {temperature}")
         self.temperature = temperature
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return Categorical(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = Categorical(scores)
-        sample = q.vectors(q.sample(draws, 1))[:, 0]
-        probabilities = q.probabilities.detach()
-        softened = probabilities if self.temperature == 1 else (q.scores.detach() / self.temperature).softmax(-1)
-        finite = q.scores.masked_fill(q.scores == -torch.inf, 0)
-        slope = 2 * softmax_linearised(finite, (softened + sample) / 2) - softmax_linearised(finite, probabilities) / 2
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        noisy = space.noisy_scores()
+        sample = space.vectors(space.sample(draws, 1))[:, 0]
+        mean = noisy.mean.detach()
+        softened = mean if self.temperature == 1 else noisy.squash(noisy.scores.detach() / self.temperature)
+        slope = 2 * noisy.linearised((softened + sample) / 2) - noisy.linearised(mean) / 2
         value = sample + (slope - slope.detach())
-        return Proposal(Latents.relaxed(value), value.new_ones(q.batch_size), q.entropy(), context=context)
+        return Proposal(Latents.relaxed(value), value.new_ones(space.batch_size), space.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         return Estimate.of(proposal, surrogate=losses, value=losses)

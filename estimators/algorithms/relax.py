@@ -1,7 +1,7 @@
 """REBAR and RELAX: the score function with a learned control variate that is made of relaxed samples.
 
 Where the paper's network reads perturbed scores z, this one reads log softmax(z): a constant added to all scores changes
-nothing in q, and should not change the control variate.
+nothing in q, and should not change the control variate. Of bits it reads z itself, the log-odds with their noise.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from torch import Tensor, nn
 
 from estimators.base import DETACHED, Estimate, Estimator, Proposal
 from estimators.draws import Draws
-from estimators.gumbel import conditional_gumbel
 from estimators.options import OptionError
 from estimators.pairs import Latents
-from estimators.spaces import Categorical
-
-MASKED = -1e30
-"""Log-probability of a masked state: with minus infinity, the gradient of the temperature would not be a number."""
+from estimators.relaxations import MASKED
+from estimators.spaces import Space
 
 
 @final
@@ -56,6 +53,7 @@ class Relax(Estimator):
     """
 
     unbiased = True
+    uses = frozenset({"noisy_scores", "entropy"})
 
     def __init__(self, *, temperature: float = 0.5, scale: float = 1.0, hidden_size: int = 64, learned: bool = True) -> None:
         super().__init__()
@@ -69,23 +67,22 @@ class Relax(Estimator):
         self.scale = nn.Parameter(torch.tensor(float(scale)), requires_grad=learned)
         self.network = nn.Sequential(nn.LazyLinear(hidden_size), nn.Tanh(), nn.Linear(hidden_size, 1)) if hidden_size else None
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return Categorical(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = Categorical(scores)
-        finite = q.log_probabilities.clamp(min=MASKED)
-        z = finite + draws.gumbel(finite)
-        state = z.argmax(1, keepdim=True)
-        again = conditional_gumbel(finite.unsqueeze(1), state, draws.gumbel(finite).unsqueeze(1))
-        perturbed = torch.stack([z, again[:, 0]], 1)
-        shifted = perturbed - perturbed.detach().amax(-1, keepdim=True)
-        relaxed = (shifted * torch.exp(-self.log_temperature).to(z.dtype)).softmax(-1)
-        weights = z.new_tensor([1.0, 0.0, 0.0]).repeat(q.batch_size)
-        sample = q.vectors(state)
-        memory = {"scores": q.scores, "residual": sample[:, 0] - q.probabilities.detach(), "perturbed": perturbed}
-        values = torch.cat([sample, relaxed], 1)
-        return Proposal(Latents.regular_vectors(values), weights, q.entropy(), context=context, memory=memory)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        scores = space.noisy_scores()
+        finite = scores.normalised()
+        z = finite.perturb(draws)
+        sample = finite.round(z).detach()
+        perturbed = torch.cat([z.unsqueeze(1), finite.perturb_given(draws, sample, 1)], 1)
+        relaxed = scores.squash(scores.centred(perturbed) * torch.exp(-self.log_temperature).to(z.dtype))
+        weights = z.new_tensor([1.0, 0.0, 0.0]).repeat(space.batch_size)
+        memory = {
+            "scores": scores.scores,
+            "finite": scores.scores.clamp(min=MASKED),
+            "residual": sample - scores.mean.detach(),
+            "features": scores.features(perturbed),
+        }
+        values = torch.cat([sample.unsqueeze(1), relaxed], 1)
+        return Proposal(Latents.regular_vectors(values), weights, space.entropy(), context=context, memory=memory)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         losses = losses.view(-1, 3)
@@ -94,9 +91,8 @@ class Relax(Estimator):
             return Estimate.of(proposal, surrogate=value, value=value)
         variates = self.scale.to(losses.dtype) * losses[:, 1:]
         if self.network is not None:
-            perturbed = proposal.memory["perturbed"]
-            features = perturbed.log_softmax(-1).masked_fill(perturbed < MASKED / 2, 0)
-            variates = variates + self.network(features.to(self.scale.dtype))[..., 0].to(losses.dtype)
+            features = proposal.memory["features"].to(self.scale.dtype)
+            variates = variates + self.network(features)[..., 0].to(losses.dtype)
         own = [parameter for parameter in self.parameters() if parameter.requires_grad] if self.training else []
         first, second = variates.unbind(1)
         difference = (first - second).sum()
@@ -105,7 +101,7 @@ class Relax(Estimator):
             raise ValueError(DETACHED)
         signal = value.detach() - second
         gradient = signal.unsqueeze(1) * proposal.memory["residual"] + pathwise
-        surrogate = value + (gradient.detach() * scores.clamp(min=MASKED)).sum(1)
+        surrogate = value + (gradient.detach() * proposal.memory["finite"]).sum(1)
         auxiliary = self._variance(gradient, own) if own else None
         return Estimate.of(proposal, surrogate=surrogate, value=value, auxiliary=auxiliary)
 

@@ -7,11 +7,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, Proposal, space_of
+from estimators.base import Estimate, Estimator, Proposal
 from estimators.baselines import BaselineName, VarianceNormalisation, make_baseline
 from estimators.draws import Draws
 from estimators.options import OptionError
-from estimators.spaces import SpaceName
+from estimators.spaces import Space
 
 
 @final
@@ -28,7 +28,6 @@ class ScoreFunction(Estimator):
     ``leave_one_out`` where the decoder is cheap, ``nvil`` where one call is all there is.
 
     Args:
-        space: ``categorical`` or ``bit_vector``.
         samples: samples of each example, S.
         baseline: what is subtracted: ``none``; ``moving_average`` of past batches' losses; ``self_critic``, the loss of the
             most likely state; ``sampled_self_critic``, the loss of an independent sample; ``leave_one_out``, the mean loss
@@ -55,7 +54,6 @@ class ScoreFunction(Estimator):
     def __init__(
         self,
         *,
-        space: SpaceName = "categorical",
         samples: int = 1,
         baseline: BaselineName = "none",
         decay: float = 0.99,
@@ -63,38 +61,34 @@ class ScoreFunction(Estimator):
         normalise_variance: bool = False,
     ) -> None:
         super().__init__()
-        self.space = space_of(space)
         self.baseline = make_baseline(baseline, decay, hidden_size)
         if samples < self.baseline.minimum_samples:
             raise OptionError(
                 "samples", f"must be at least {self.baseline.minimum_samples} with baseline {baseline!r}, got {samples}"
             )
         self.samples = samples
+        self.uses = self.baseline.uses.union({"sample", "log_probability", "entropy"})
         self.scale = VarianceNormalisation(decay) if normalise_variance else None
         self.unbiased = not normalise_variance
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return self.space(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = self.space(scores)
-        index = q.sample(draws, self.samples)
-        extra = self.baseline.extra_states(q, draws, index)
-        states, weights = index, q.scores.new_full(index.shape[:2], 1 / self.samples)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        sampled = space.sample(draws, self.samples)
+        extra = self.baseline.extra_states(space, draws, sampled)
+        states, weights = sampled, space.full(1 / self.samples, *sampled.shape[:2])
         if extra.shape[1]:
-            states = torch.cat([index, extra], 1)
-            weights = torch.cat([weights, q.scores.new_zeros(extra.shape[:2])], 1)
+            states = torch.cat([sampled, extra], 1)
+            weights = torch.cat([weights, space.full(0, *extra.shape[:2])], 1)
         return Proposal(
-            latents=q.select(states),
+            pairs=space.select(states),
             weights=weights.flatten(),
-            entropy=q.entropy(),
-            log_probability=q.log_probability(index).flatten(),
+            entropy=space.entropy(),
+            log_probability=space.log_probability(sampled).flatten(),
             context=context,
         )
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         assert proposal.log_probability is not None
-        losses = losses.view(proposal.latents.batch_size, proposal.latents.width)
+        losses = losses.view(proposal.pairs.batch_size, proposal.pairs.width)
         losses, extra = losses[:, : self.samples], losses[:, self.samples :]
         detached = losses.detach()
         baseline = self.baseline(detached, extra.detach(), proposal.context)

@@ -12,7 +12,7 @@ from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.mappings import SMALLEST_EXCESS, alpha_entmax, support_entropy, tsallis_entropy
 from estimators.options import OptionError
-from estimators.spaces import Categorical
+from estimators.spaces import Space
 
 LEARNED_RANGE = (1.01, 2.0)
 """Open interval that a learned alpha stays in."""
@@ -27,6 +27,8 @@ class SparseMarginalization(Estimator):
     with :math:`H_\alpha` the Tsallis entropy; alpha = 2 is sparsemax, the Euclidean projection of the scores onto the
     simplex, and alpha towards 1 is softmax. Decoder calls: the number of nonzero probabilities, which training makes few.
     Exact: no bias, no variance; states outside the support have neither mass nor gradient.
+
+    Over bits or several categoricals, the score of a state is the sum of those of its parts.
 
     Choose it where K is large and the model can become certain: it ends with the success of dense marginalization at a few
     calls, though it starts with nearly as many.
@@ -48,6 +50,7 @@ class SparseMarginalization(Estimator):
 
     unbiased = True
     marginalizes = True
+    uses = frozenset({"all_states", "score"})
 
     def __init__(self, *, alpha: float = 2.0, learned: bool = False) -> None:
         super().__init__()
@@ -74,19 +77,17 @@ class SparseMarginalization(Estimator):
         """Tsallis' entropy with this alpha, differentiable in it."""
         return tsallis_entropy(probabilities, self.alpha).to(probabilities.dtype)
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return alpha_entmax(Categorical(scores).scores, self.alpha)
+    def probabilities(self, space: Space) -> Tensor:
+        return alpha_entmax(space.all_scores, self.alpha)
 
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        space = Categorical(scores)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
         alpha = self.alpha
-        q = alpha_entmax(space.scores, alpha)
-        latents = space.select(space.all_states(), q.detach() > 0)
-        assert latents.index is not None
-        weights = q.flatten().index_select(0, latents.row * space.size + latents.index)
+        q = alpha_entmax(space.all_scores, alpha)
+        keep = q.detach() > 0
+        pairs, weights = space.select(space.all_states(), keep), q.masked_select(keep)
         reported = {"alpha": alpha.detach().expand(space.batch_size)} if isinstance(alpha, Tensor) else {}
-        entropy = latents.sum(support_entropy(weights))
-        return Proposal(latents, weights, entropy, context=context, metrics=reported)
+        entropy = pairs.sum(support_entropy(weights))
+        return Proposal(pairs, weights, entropy, context=context, metrics=reported)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         return Estimate.marginal(proposal, losses)

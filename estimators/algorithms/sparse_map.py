@@ -15,7 +15,7 @@ from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.mappings import support_entropy
 from estimators.options import OptionError
-from estimators.spaces import BitVector, Space
+from estimators.spaces import Space
 
 NEGLIGIBLE = 1e-12
 """Longest arc that is taken for a rounding error."""
@@ -144,7 +144,7 @@ class SparseMAP(Estimator):
 
     unbiased = True
     marginalizes = True
-    space: type[Space] = BitVector
+    uses = frozenset({"bit_scores"})
 
     def __init__(self, *, budget: int | None = None) -> None:
         super().__init__()
@@ -152,27 +152,25 @@ class SparseMAP(Estimator):
             raise OptionError("budget", f"must be at least 1, got {budget}")
         self.budget = budget
 
-    def marginals(self, scores: Tensor) -> Tensor:
+    def marginals(self, space: Space) -> Tensor:
         """``[B, D]``: the probability of each bit, differentiable."""
-        space = BitVector(scores)
-        return budgeted_marginals(space.scores.double(), self.budget).to(space.scores.dtype)
+        return budgeted_marginals(space.bit_scores().double(), self.budget).to(space.dtype)
 
-    def _distribution(self, scores: Tensor) -> tuple[BitVector, Tensor, Tensor]:
-        """The space, the states ``[B, D + 1, D]``, bool, and their probabilities ``[B, D + 1]``."""
-        space = BitVector(scores)
+    def _distribution(self, space: Space) -> tuple[Tensor, Tensor]:
+        """The states ``[B, D + 1, D]``, bool, and their probabilities ``[B, D + 1]``."""
         # In double precision throughout: a rounding error would be a state of its own, perhaps beyond the budget.
-        marginals = budgeted_marginals(space.scores.double(), self.budget)
+        marginals = budgeted_marginals(space.bit_scores().double(), self.budget)
         start = lanes(marginals, self.budget)
         q, middles = arcs(start, marginals)
         states = members(middles, start, marginals)
-        return space, states, q.to(space.scores.dtype)
+        return states, q.to(space.dtype)
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        space, states, q = self._distribution(scores)
+    def probabilities(self, space: Space) -> Tensor:
+        states, q = self._distribution(space)
         return space.scatter(states, q)
 
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        space, states, q = self._distribution(scores)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        states, q = self._distribution(space)
         keep = q.detach() > NEGLIGIBLE
         return Proposal(space.select(states, keep), q.masked_select(keep), support_entropy(q).sum(1), context=context)
 

@@ -6,10 +6,10 @@ from typing import final
 
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, Proposal, space_of
+from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.pairs import Latents
-from estimators.spaces import SpaceName
+from estimators.spaces import Space
 
 
 @final
@@ -23,9 +23,6 @@ class StraightThrough(Estimator):
     Choose it as the simplest thing that trains. ReinMax costs the same, is exact for quadratic losses too, and has more
     variance.
 
-    Args:
-        space: ``categorical`` or ``bit_vector``.
-
     References:
         - Bengio, Léonard and Courville (2013), Estimating or propagating gradients through stochastic neurons,
           https://arxiv.org/abs/1308.3432.
@@ -33,18 +30,12 @@ class StraightThrough(Estimator):
 
     unbiased = False
     samples_states = True
+    uses = frozenset({"sample", "entropy", "noisy_scores"})
 
-    def __init__(self, *, space: SpaceName = "categorical") -> None:
-        super().__init__()
-        self.space = space_of(space)
-
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return self.space(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = self.space(scores)
-        value = q.vectors(q.sample(draws, 1))[:, 0] + (q.mean - q.mean.detach())
-        return Proposal(Latents.relaxed(value), value.new_ones(q.batch_size), q.entropy(), context=context)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        mean = space.noisy_scores().mean
+        value = space.vectors(space.sample(draws, 1))[:, 0] + (mean - mean.detach())
+        return Proposal(Latents.relaxed(value), value.new_ones(space.batch_size), space.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         return Estimate.of(proposal, surrogate=losses, value=losses)

@@ -11,7 +11,7 @@ from estimators.base import Estimate, Estimator, Proposal
 from estimators.baselines import make_baseline
 from estimators.draws import Draws
 from estimators.options import OptionError
-from estimators.spaces import Categorical
+from estimators.spaces import Space
 
 
 @final
@@ -45,6 +45,7 @@ class SumAndSample(Estimator):
     """
 
     unbiased = True
+    uses = frozenset({"k_best", "sample_outside", "log_probability", "entropy"})
 
     def __init__(
         self,
@@ -60,31 +61,27 @@ class SumAndSample(Estimator):
         self.summed = summed
         self.baseline = make_baseline(baseline, decay, hidden_size, ("none", "moving_average", "nvil"))
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return Categorical(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = Categorical(scores)
-        best = q.k_best(self.summed)
-        rest = q.probabilities.detach().scatter(1, best, 0)
-        mass = rest.sum(1, keepdim=True)
-        sampled = draws.categorical(torch.where(mass > 0, rest / mass, q.probabilities.detach()), 1)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        best = space.k_best(self.summed)
+        sampled, mass = space.sample_outside(draws, best)
+        mass = mass.unsqueeze(1)
         states = torch.cat([best, sampled], 1)
         # The states summed weigh q and the sampled one what they leave; its q / q has the gradient of its log.
-        weights = q.probabilities.gather(1, states)
+        weights = space.log_probability(states).exp()
         last = weights[:, -1:]
         ratio = torch.where(mass > 0, last / last.detach().clamp(min=torch.finfo(last.dtype).tiny), 1.0)
         weights = torch.cat([weights[:, :-1], mass * ratio], 1)
-        keep = torch.cat([torch.ones_like(best, dtype=torch.bool), mass > 0], 1)
-        return Proposal(q.select(states, keep), weights[keep], q.entropy(), context=context)
+        keep = (mass > 0).expand(weights.shape).clone()
+        keep[:, :-1] = True
+        return Proposal(space.select(states, keep), weights[keep], space.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
-        latents, weights = proposal.latents, proposal.weights
-        value = latents.sum(weights.detach() * losses)
+        pairs, weights = proposal.pairs, proposal.weights
+        value = pairs.sum(weights.detach() * losses)
         detached = value.detach().unsqueeze(1)
         baseline = self.baseline(detached, detached[:, :0], proposal.context)
-        signal = losses.detach() - latents.gather(baseline.detach().expand(latents.batch_size, 1)[:, 0])
+        signal = losses.detach() - pairs.gather(baseline.detach().expand(pairs.batch_size, 1)[:, 0])
         if self.training:
             self.baseline.update(detached)
         auxiliary = (detached - baseline).square().mean() if baseline.requires_grad else None
-        return Estimate.of(proposal, surrogate=value + latents.sum(weights * signal), value=value, auxiliary=auxiliary)
+        return Estimate.of(proposal, surrogate=value + pairs.sum(weights * signal), value=value, auxiliary=auxiliary)

@@ -6,11 +6,11 @@ from typing import final
 
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, Proposal, space_of
+from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.mappings import alpha_entmax, gini_entropy, support_entropy
 from estimators.options import OptionError
-from estimators.spaces import Space, SpaceName
+from estimators.spaces import Space
 
 
 @final
@@ -19,14 +19,14 @@ class TopKSparsemax(Estimator):
 
     .. math:: q = \arg\min_{p \in \Delta,\; \|p\|_0 \le k} \|p - s\|^2, \qquad L = \sum_{z : q(z) > 0} q(z) \, \ell(z)
 
-    For bit vectors the score of a state is that of its bits, :math:`s \cdot z`, and its k best states are found exactly.
+    Over bits or several categoricals, the score of a state is the sum of those of its parts, and the k best states are found
+    exactly.
     Decoder calls: at most ``k``. Exact for its own q, which is sparsemax over all states as soon as that has no more than k
     in its support; the metric ``saturation`` is the share of examples in which all k states have mass, so that others might.
 
     Choose it where the states are too many for sparsemax (bit vectors), or its support too large for the decoder.
 
     Args:
-        space: ``categorical`` or ``bit_vector``.
         k: largest support.
 
     Raises:
@@ -42,28 +42,27 @@ class TopKSparsemax(Estimator):
     unbiased = True
     marginalizes = True
     regulariser = staticmethod(gini_entropy)
+    uses = frozenset({"k_best", "score"})
 
-    def __init__(self, *, space: SpaceName = "categorical", k: int = 10) -> None:
+    def __init__(self, *, k: int = 10) -> None:
         super().__init__()
         if k < 1:
             raise OptionError("k", f"must be at least 1, got {k}")
-        self.space = space_of(space)
         self.k = k
 
-    def _distribution(self, scores: Tensor) -> tuple[Space, Tensor, Tensor]:
-        """The space, the best states, and their probabilities ``[B, S]``."""
-        space = self.space(scores)
+    def _distribution(self, space: Space) -> tuple[Tensor, Tensor]:
+        """The best states, and their probabilities ``[B, S]``."""
         states = space.k_best(self.k)
-        return space, states, alpha_entmax(space.score(states), 2.0)
+        return states, alpha_entmax(space.score(states), 2.0)
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        space, states, q = self._distribution(scores)
+    def probabilities(self, space: Space) -> Tensor:
+        states, q = self._distribution(space)
         return space.scatter(states, q)
 
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        space, states, q = self._distribution(scores)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        states, q = self._distribution(space)
         keep = q.detach() > 0
-        saturated = keep.all(1) if q.shape[1] < space.states else keep.new_zeros(space.batch_size)
+        saturated = keep.all(1) if q.shape[1] < space.states else keep.new_zeros(len(keep))
         return Proposal(
             space.select(states, keep),
             q[keep],

@@ -12,7 +12,7 @@ from torch import Tensor
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.options import OptionError
-from estimators.spaces import Categorical
+from estimators.spaces import Space
 
 MOST_SAMPLES = 12
 """Largest set: its 2^k subsets are summed over."""
@@ -86,6 +86,7 @@ class UnorderedSet(Estimator):
     """
 
     unbiased = True
+    uses = frozenset({"without_replacement", "log_probability", "entropy"})
 
     def __init__(self, *, samples: int = 4, baseline: bool = True) -> None:
         super().__init__()
@@ -95,16 +96,11 @@ class UnorderedSet(Estimator):
         self.samples = samples
         self.baseline = baseline
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return Categorical(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = Categorical(scores)
-        k = min(self.samples, q.states)
-        states = draws.without_replacement(q.probabilities, k)
-        states, _ = states.sort(1)
-        q_all = q.probabilities.detach()
-        inside, outside = q_all.gather(1, states), q_all.scatter(1, states, 0).sum(1)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        states, keep, outside = space.without_replacement(draws, self.samples)
+        k = keep.shape[1]
+        log_probability = space.log_probability(states)
+        inside = torch.where(keep, log_probability.detach().exp(), 0)
         # No mass outside: all the states there are. Each one's ratio is 1, and some may have no mass.
         complete = outside.unsqueeze(1) == 0
         completion = torch.where(complete, 1.0, completion_probabilities(inside, outside))
@@ -112,23 +108,22 @@ class UnorderedSet(Estimator):
         ratios = singles / completion[:, :1]
         pairs = completion[:, [[1 << s | 1 << t for t in range(k)] for s in range(k)]]
         second = pairs / singles.unsqueeze(2)
-        keep = inside > 0
         return Proposal(
-            q.select(states, keep),
+            space.select(states, keep),
             (inside * ratios)[keep],
-            q.entropy(),
-            log_probability=q.log_probability(states).masked_select(keep),
+            space.entropy(),
+            log_probability=log_probability.masked_select(keep),
             context=context,
             memory={"shares": (inside.unsqueeze(1) * second)[keep], "keep": keep},
         )
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         assert proposal.log_probability is not None
-        latents, keep, detached = proposal.latents, proposal.memory["keep"], losses.detach()
+        pairs, keep, detached = proposal.pairs, proposal.memory["keep"], losses.detach()
         signal = detached
         if self.baseline:
             everyone = detached.new_zeros(keep.shape).masked_scatter(keep, detached)
-            signal = detached - (proposal.memory["shares"] * latents.gather(everyone)).sum(1)
-        value = latents.sum(proposal.weights * losses)
-        surrogate = value + latents.sum(proposal.weights * signal * proposal.log_probability)
+            signal = detached - (proposal.memory["shares"] * pairs.gather(everyone)).sum(1)
+        value = pairs.sum(proposal.weights * losses)
+        surrogate = value + pairs.sum(proposal.weights * signal * proposal.log_probability)
         return Estimate.of(proposal, surrogate=surrogate, value=value)

@@ -8,10 +8,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from estimators.base import Estimate, Estimator, Proposal, space_of
+from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
 from estimators.options import OptionError
-from estimators.spaces import SpaceName
+from estimators.spaces import Space
 
 MOST_TUPLES = 1 << 20
 """Tuples of samples that the exact objective is summed over."""
@@ -38,7 +38,6 @@ class VIMCO(Estimator):
     Choose it to maximise a multi-sample bound; never compare its training loss with that of other estimators.
 
     Args:
-        space: ``categorical`` or ``bit_vector``.
         samples: samples of each example, S, at least 2.
         weights: ``likelihood`` or ``importance``.
 
@@ -52,11 +51,11 @@ class VIMCO(Estimator):
 
     unbiased = True
     samples_states = True
+    uses = frozenset({"sample", "log_probability", "entropy"})
 
     def __init__(
         self,
         *,
-        space: SpaceName = "categorical",
         samples: int = 4,
         weights: Literal["likelihood", "importance"] = "likelihood",
     ) -> None:
@@ -65,7 +64,6 @@ class VIMCO(Estimator):
             raise OptionError("samples", f"must be at least 2, got {samples}")
         if weights not in ("likelihood", "importance"):
             raise OptionError("weights", f"must be likelihood or importance, got {weights!r}")
-        self.space = space_of(space)
         self.samples = samples
         self.importance = self.holds_entropy = weights == "importance"
         self.objective = self.bound
@@ -85,17 +83,13 @@ class VIMCO(Estimator):
         log_weights = -losses - (probabilities.clamp(min=torch.finfo(losses.dtype).tiny).log() if self.importance else 0)
         return -(mass * (log_weights[:, tuples].logsumexp(-1) - math.log(self.samples))).sum(1)
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        return self.space(scores).probabilities
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = self.space(scores)
-        index = q.sample(draws, self.samples)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        states = space.sample(draws, self.samples)
         return Proposal(
-            latents=q.select(index),
-            weights=q.scores.new_full((q.batch_size * self.samples,), 1 / self.samples),
-            entropy=q.entropy(),
-            log_probability=q.log_probability(index).flatten(),
+            pairs=space.select(states),
+            weights=space.full(1 / self.samples, space.batch_size * self.samples),
+            entropy=space.entropy(),
+            log_probability=space.log_probability(states).flatten(),
             context=context,
         )
 

@@ -1,69 +1,78 @@
-"""The options with which the estimators of this project are certified, and the verdict on each.
-
-The sizes suit problems of three states or bits: budgets and samples below three, so that there is something left to chance.
-"""
+"""What the registered estimators are certified with, and the verdict on each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
 
+from estimators.base import Estimator, misfit
 from estimators.certificates.certify import Certificate
-from estimators.certificates.pinned_biases import PINNED
+from estimators.certificates.problems import LATENTS, Problem, family
 from estimators.certificates.quality import POWER, Z_LIMIT
 from estimators.options import label
-
-Entry = tuple[str, dict[str, Any]]
-
-BITS = {"space": "bit_vector"}
-
-CATALOGUE: tuple[Entry, ...] = (
-    ("dense", {}),
-    ("dense", BITS),
-    ("sparsemax", {}),
-    ("entmax", {}),
-    ("entmax", {"learned": True}),
-    ("top_k_sparsemax", {"k": 2}),
-    ("top_k_sparsemax", {"k": 3, **BITS}),
-    ("bounded_sparse", {"budget": 2}),
-    ("sparse_map", {}),
-    ("sparse_map", {"budget": 2}),
-    ("score_function", {}),
-    ("score_function", {"baseline": "moving_average"}),
-    ("score_function", {"baseline": "self_critic"}),
-    ("score_function", {"baseline": "sampled_self_critic"}),
-    ("score_function", {"baseline": "nvil"}),
-    ("score_function", {"baseline": "nvil", "normalise_variance": True}),
-    ("score_function", {"baseline": "leave_one_out", "samples": 2}),
-    ("score_function", {"baseline": "leave_one_out", "samples": 3}),
-    ("score_function", BITS),
-    ("score_function", {"baseline": "nvil", **BITS}),
-    ("score_function", {"baseline": "leave_one_out", "samples": 2, **BITS}),
-    ("sum_and_sample", {}),
-    ("sum_and_sample", {"baseline": "moving_average"}),
-    ("sum_and_sample", {"baseline": "nvil"}),
-    ("unordered_set", {"samples": 2}),
-    ("unordered_set", {"samples": 2, "baseline": False}),
-    ("disarm", {}),
-    ("arms", {"samples": 3}),
-    ("vimco", {"samples": 2}),
-    ("vimco", {"samples": 2, "weights": "importance"}),
-    ("vimco", {"samples": 2, **BITS}),
-    ("rebar", {}),
-    ("relax", {}),
-    ("straight_through", {}),
-    ("straight_through", BITS),
-    ("reinmax", {}),
-    ("gumbel_softmax", {}),
-    ("gumbel_softmax", {"straight_through": True}),
-    ("gumbel_rao", {}),
-    ("binary_concrete", {}),
-    ("binary_concrete", {"straight_through": True}),
-)
-"""Names of estimators with options."""
+from estimators.registry import REGISTRY
 
 
-def verdict(name: str, options: dict[str, Any], certificates: Sequence[Certificate]) -> tuple[str, bool]:
+class Entry(NamedTuple):
+    """An estimator with its options, on a kind of latent."""
+
+    name: str
+    options: Mapping[str, Any]
+    latent: str
+
+    @property
+    def label(self) -> str:
+        """``name key=value ...``."""
+        return label(self.name, self.options)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What it is certified on: every problem of one categorical, and of other latents those that tell the most.
+
+        Where draws are continuous, a certificate takes as many samples as its test needs.
+        """
+        if self.latent == "categorical":
+            return family(self.latent)
+        costly = self.latent == WIDE or (self.name in REGISTRY and REGISTRY[self.name].continuous)
+        return family(self.latent, ("neural",) if costly else ("quadratic", "neural"))
+
+
+WIDE = "wide_categorical"
+"""The kind of latent of options that need more than three states."""
+
+
+def latents_for(estimator: Estimator) -> list[str]:
+    """The kinds of latent that an estimator serves."""
+    problems = {latent: family(latent)[0] for latent in LATENTS if latent != WIDE}
+    return [latent for latent, problem in problems.items() if not misfit(estimator, problem.space(problem.scores))]
+
+
+@cache
+def catalogue() -> tuple[Entry, ...]:
+    """Every registered estimator with each of its sets of options, on every latent that it serves."""
+    entries = []
+    for name, registered in REGISTRY.items():
+        for options in registered.certified:
+            entries += [Entry(name, options, latent) for latent in latents_for(registered.make(**options))]
+        entries += [Entry(name, options, WIDE) for options in registered.certified_wide]
+    return tuple(entries)
+
+
+@cache
+def pinned_biases() -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
+    """Exact relative biases of encoder and decoder gradients of biased estimators, by label, latent and problem.
+
+    Those of finite draws are enumerated, those of continuous noise integrated. ``python -m tests.estimators.quadrature`` makes
+    the file.
+    """
+    found: dict[str, Any] = json.loads(files("estimators.certificates").joinpath("pinned_biases.json").read_text())
+    return found
+
+
+def verdict(entry: Entry, certificates: Sequence[Certificate]) -> tuple[str, bool]:
     """What the certificates of an estimator say, and whether that is what it declares.
 
     An unbiased estimator is ``proved`` where all outcomes of its draws were enumerated, or has ``passed`` a calibrated test.
@@ -77,19 +86,24 @@ def verdict(name: str, options: dict[str, Any], certificates: Sequence[Certifica
     if broken:
         return f"NOT FINITE: {_names(broken)}", False
     if all(certificate.unbiased for certificate in certificates):
-        wrong = [certificate for certificate in certificates if not certificate.is_unbiased]
-        weak = [certificate for certificate in wrong if certificate.largest_z < Z_LIMIT and certificate.power < POWER]
-        if wrong and len(weak) == len(wrong):
-            return f"UNDECIDED, too much variance: {_names(wrong)}", False
-        if wrong:
-            return f"BIASED: {_names(wrong)}", False
-        sampled = any(certificate.method == "sampling" for certificate in certificates)
-        return ("passed" if sampled else "proved"), True
-    pins = PINNED.get(label(name, options))
+        return _verdict_on_unbiased(certificates)
+    pins = pinned_biases().get(entry.label, {}).get(entry.latent)
     if pins is None:
         return "measured", True
     wrong = [certificate for certificate in certificates if not _matches(certificate, pins[certificate.problem])]
     return ("pinned", True) if not wrong else (f"NOT AS PINNED: {_names(wrong)}", False)
+
+
+def _verdict_on_unbiased(certificates: Sequence[Certificate]) -> tuple[str, bool]:
+    """Of an estimator that is declared to be unbiased."""
+    wrong = [certificate for certificate in certificates if not certificate.is_unbiased]
+    weak = [certificate for certificate in wrong if certificate.largest_z < Z_LIMIT and certificate.power < POWER]
+    if wrong and len(weak) == len(wrong):
+        return f"UNDECIDED, too much variance: {_names(wrong)}", False
+    if wrong:
+        return f"BIASED: {_names(wrong)}", False
+    sampled = any(certificate.method == "sampling" for certificate in certificates)
+    return ("passed" if sampled else "proved"), True
 
 
 def _names(certificates: Sequence[Certificate]) -> str:

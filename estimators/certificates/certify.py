@@ -1,9 +1,9 @@
 """Certificates: an estimator's exact bias and variance where its draws are finite, a calibrated test where they are not.
 
->>> from estimators import Categorical, build
+>>> from estimators import build
 >>> from estimators.certificates.certify import certify
 >>> from estimators.certificates.problems import Problem
->>> certify(build("score_function"), Categorical, Problem("neural", "peaked")).encoder.bias  # about 1e-16
+>>> certify(build("score_function"), Problem("neural", "peaked")).encoder.bias  # about 1e-16
 
 The oracle shares no derivative with the estimators: the gradient of the encoder is a six-point difference of the exact
 objective, whose probabilities the estimator states and whose losses are those of all states.
@@ -21,13 +21,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from estimators.base import Estimator, expected_loss
+from estimators.base import Estimator, check_fit, expected_loss
 from estimators.certificates.contract import contract_faults
 from estimators.certificates.problems import Problem
 from estimators.certificates.quality import POWER, Z_LIMIT, Quality, Tally, joined, quality_of
 from estimators.draws import Draws, RandomDraws, enumerate_outcomes
 from estimators.seeds import derived_seed
-from estimators.spaces import Space
 
 EXACT = 1e-10
 """Largest relative error that counts as none."""
@@ -83,7 +82,7 @@ class Certificate:
         return all(quality.bias <= EXACT for quality in (self.encoder, self.decoder, self.value))
 
 
-def certify(estimator: Estimator, space: type[Space], problem: Problem) -> Certificate:
+def certify(estimator: Estimator, problem: Problem) -> Certificate:
     """Compare an estimator's expected gradients with the exact ones, for the encoder and for the decoder.
 
     The estimator is copied, trained for three steps so that baselines know a past, and its parameters are moved at random:
@@ -91,14 +90,12 @@ def certify(estimator: Estimator, space: type[Space], problem: Problem) -> Certi
 
     Args:
         estimator: of this project or not.
-        space: the kind of latent that it is for.
-        problem: one of ``problems.FAMILY``, or another.
+        problem: one of ``problems.family(latent)``, or another.
 
     Raises:
-        ValueError: if the estimator is for another kind of latent.
+        OptionError: if the estimator needs what the problem's latent cannot do.
     """
-    if estimator.space is not space:
-        raise ValueError(f"this estimator is for a {estimator.space.name} latent, not for a {space.name} one")
+    check_fit(estimator, problem.space(problem.scores))
     estimator = _in_some_state(estimator, problem)
     case = _Case(estimator, problem)
     try:
@@ -133,8 +130,9 @@ def _in_some_state(estimator: Estimator, problem: Problem) -> Estimator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed("lazy parameters"))
         for _ in range(3):
-            proposal = estimator.propose(problem.scores.clone().requires_grad_(), draws, problem.context)
-            losses = problem.losses(proposal.latents, problem.parameters.clone().requires_grad_())
+            space = problem.space(problem.scores.clone().requires_grad_())
+            proposal = estimator.propose(space, draws, problem.context)
+            losses = problem.losses(proposal.pairs, problem.parameters.clone().requires_grad_())
             estimator.combine(proposal, losses)
         with torch.no_grad():
             for parameter in estimator.parameters():
@@ -155,11 +153,11 @@ class _Case:
         fresh = copy.deepcopy(self.estimator) if self.stateful else self.estimator
         scores = self.problem.scores[rows].requires_grad_()
         parameters = self.problem.parameters[rows].requires_grad_()
-        proposal = fresh.propose(scores, draws, self.problem.context[rows])
-        losses = self.problem.losses(proposal.latents, parameters)
+        proposal = fresh.propose(self.problem.space(scores), draws, self.problem.context[rows])
+        losses = self.problem.losses(proposal.pairs, parameters)
         estimate = fresh.combine(proposal, losses)
         gradients = torch.autograd.grad(estimate.surrogate.sum(), [scores, parameters], materialize_grads=True)
-        weighted = proposal.latents.sum(estimate.weights * losses.detach())
+        weighted = proposal.pairs.sum(estimate.weights * losses.detach())
         values = torch.stack([estimate.value.detach(), weighted.detach()], 1)
         return _Result(1.0, torch.cat(gradients, 1), values, estimate.decoder_calls)
 
@@ -177,11 +175,11 @@ class _Case:
     @cached_property
     def exact(self) -> Tensor:
         """``[2, V + P]``: the exact gradients."""
-        problem, objective, space = self.problem, self.estimator.objective, self.estimator.space
+        problem, objective = self.problem, self.estimator.objective
         parameters = problem.parameters.clone().requires_grad_()
         with torch.no_grad():
-            q = self.estimator.probabilities(problem.scores)
-        losses = problem.all_losses(space, problem.scores, parameters)
+            q = self.estimator.probabilities(problem.space(problem.scores))
+        losses = problem.all_losses(parameters)
         (decoder,) = torch.autograd.grad(objective(q, losses).sum(), parameters)
         # Central differences of sixth order: their error is about 1e-12 where the objective is smooth.
         step = 3e-4
@@ -190,7 +188,7 @@ class _Case:
         moves = torch.einsum("o,ij->oij", offsets, torch.eye(self.size, dtype=torch.float64))
         moved = problem.scores + moves.unsqueeze(2)  # [6, V, 2, V]
         with torch.no_grad():
-            q = self.estimator.probabilities(moved.flatten(0, 2))
+            q = self.estimator.probabilities(problem.space(moved.flatten(0, 2)))
             values = objective(q, losses.detach().repeat(6 * self.size, 1)).view(6, self.size, 2)
         encoder = torch.einsum("o,oib->bi", stencil, values)
         return torch.cat([encoder, decoder], 1)
@@ -200,8 +198,8 @@ class _Case:
         """``[2, 2]``: the exact objective and the exact expected loss of each example."""
         problem = self.problem
         with torch.no_grad():
-            losses = problem.all_losses(self.estimator.space, problem.scores, problem.parameters)
-            q = self.estimator.probabilities(problem.scores)
+            losses = problem.all_losses(problem.parameters)
+            q = self.estimator.probabilities(problem.space(problem.scores))
             return torch.stack([self.estimator.objective(q, losses), expected_loss(q, losses)], 1)
 
     def parts(self, gradients: Tensor) -> tuple[Tensor, Tensor]:

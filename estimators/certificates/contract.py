@@ -10,6 +10,7 @@ from torch import Tensor
 from estimators.base import Estimator
 from estimators.certificates.problems import Problem
 from estimators.draws import RandomDraws
+from estimators.pairs import Latents
 from estimators.seeds import derived_seed
 from estimators.spaces import Categorical
 
@@ -55,10 +56,13 @@ class Contract:
         if change == "scores":
             scores[2] = scores[2].flip(0) / 2
         self.scores, self.parameters = scores.requires_grad_(), parameters.requires_grad_()
-        self.q = copy.deepcopy(self.estimator).probabilities(self.scores)  # before a schedule of q goes on
+        self.space = problem.space(self.scores)
+        self.q = copy.deepcopy(self.estimator).probabilities(self.space)  # before a schedule of q goes on
         draws = RandomDraws(torch.Generator().manual_seed(derived_seed("contract")))
-        self.proposal = self.estimator.propose(self.scores, draws, problem.context[rows])
-        losses = problem.losses(self.proposal.latents, self.parameters)
+        self.proposal = self.estimator.propose(self.space, draws, problem.context[rows])
+        assert isinstance(self.proposal.pairs, Latents)
+        self.pairs = self.proposal.pairs
+        losses = problem.losses(self.pairs, self.parameters)
         self.estimate = self.estimator.combine(self.proposal, losses)
 
     @property
@@ -70,7 +74,7 @@ class Contract:
     @property
     def calls_are_counted(self) -> bool:
         """By row of the pairs."""
-        return torch.equal(self.estimate.decoder_calls, torch.bincount(self.proposal.latents.row, minlength=3))
+        return torch.equal(self.estimate.decoder_calls, torch.bincount(self.pairs.row, minlength=3))
 
     @property
     def entropy_is_right(self) -> bool:
@@ -81,7 +85,7 @@ class Contract:
         if not (q.requires_grad and found.requires_grad and torch.allclose(found, expected, rtol=1e-9, atol=1e-12)):
             return False
         (slope,) = torch.autograd.grad(found.sum(), self.scores, retain_graph=True)
-        (exact,) = torch.autograd.grad(expected.sum(), self.scores)
+        (exact,) = torch.autograd.grad(expected.sum(), self.scores, retain_graph=True)
         return torch.allclose(slope, exact, rtol=1e-8, atol=1e-10)
 
     @property
@@ -89,27 +93,25 @@ class Contract:
         """Each state with any mass once, with its mass, where that is declared."""
         if not self.estimator.marginalizes:
             return True
-        latents, space = self.proposal.latents, self.estimator.space(self.scores.detach())
-        vectors = latents.pad(latents.value)
-        states = vectors.argmax(2) if isinstance(space, Categorical) else vectors
-        once = space.scatter(states, latents.pad(torch.ones_like(latents.row)))
-        weights = space.scatter(states, latents.pad(self.estimate.weights))
-        return torch.equal(once, (self.q > 0).long()) and torch.allclose(weights, self.q.detach(), rtol=1e-9, atol=1e-12)
+        # Whether a pair's vector is that of a state, [N, M].
+        every = self.space.vectors(self.space.all_states())
+        found = (self.pairs.value.unsqueeze(1) == self.pairs.gather(every)).all(2).to(self.q.dtype)
+        once = self.pairs.sum(found)
+        weights = self.pairs.sum(found * self.estimate.weights.unsqueeze(1))
+        return torch.equal(once, (self.q > 0).to(once.dtype)) and torch.allclose(weights, self.q, rtol=1e-9, atol=1e-12)
 
     @property
     def relaxation_is_told(self) -> bool:
         """With every relaxed latent, and with no other, comes the relaxation that made it."""
-        latents = self.proposal.latents
-        if not self.estimator.relaxes or latents.relaxation is None:
-            return self.estimator.relaxes == (latents.relaxation is not None)
-        logits = latents.relaxation.logits
-        made = logits.softmax(-1) if self.estimator.space is Categorical else logits.sigmoid()
-        return torch.allclose(made, latents.value)
+        relaxation = self.pairs.relaxation
+        if not self.estimator.relaxes or relaxation is None:
+            return self.estimator.relaxes == (relaxation is not None)
+        return torch.allclose(self.space.noisy_scores().squash(relaxation.logits), self.pairs.value)
 
     @property
     def regulariser_fits(self) -> bool:
         """Against other distributions with the support of q."""
-        if self.estimator.space is not Categorical:
+        if not isinstance(self.space, Categorical):  # there are no labels of another latent
             return True
         q, regulariser = self.q.detach(), self.estimator.regulariser
         scores = torch.where(q > 0, self.scores.detach(), 0)

@@ -6,16 +6,17 @@ example has decoder parameters of its own, so that the gradients of many example
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from estimators.pairs import Latents
+from estimators.pairs import Latents, Pairs
 from estimators.seeds import derived_seed
-from estimators.spaces import Space
+from estimators.spaces import BitVector, Categorical, Categoricals, Space
 
 HIDDEN = 2
 
@@ -58,8 +59,24 @@ SCALES = {"flat": 0.3, "sparse": 1.0, "peaked": 2.5}
 """Spread of the scores: sparsemax keeps every state, some of them, or one or two."""
 
 
-SCORES = [[0.9, -0.43, 0.55], [-0.7, 0.35, 1.1]]
-"""Scores of the two examples before they are spread: three states, or three bits."""
+SCORES = [[0.9, -0.43, 0.55, -0.2173, 0.1319, 0.7127], [-0.7, 0.35, 1.1, 0.6441, -0.3127, 0.2253]]
+"""Scores of the two examples before they are spread; a latent takes as many as it needs."""
+
+
+class Latent(NamedTuple):
+    """A kind of latent: the number of its scores, and the space that they make."""
+
+    size: int
+    space: Callable[[Tensor], Space]
+
+
+LATENTS: dict[str, Latent] = {
+    "categorical": Latent(3, Categorical),
+    "bit_vector": Latent(3, BitVector),
+    "categoricals": Latent(6, lambda scores: Categoricals(scores, 3)),
+    "wide_categorical": Latent(5, Categorical),
+}
+"""Three states; three bits; two variables of three states each; and five states, for options that three leave no room for."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +86,12 @@ class Problem:
     Attributes:
         loss: ``linear``, ``quadratic``, ``cubic`` or ``neural``.
         shape: of q: ``flat``, ``sparse`` or ``peaked``.
+        latent: one of :data:`LATENTS`.
     """
 
     loss: str
     shape: str
+    latent: str = "categorical"
 
     @property
     def name(self) -> str:
@@ -86,26 +105,39 @@ class Problem:
     @cached_property
     def scores(self) -> Tensor:
         """``[2, V]``."""
-        return SCALES[self.shape] * torch.tensor(SCORES, dtype=torch.float64)
+        return SCALES[self.shape] * torch.tensor(SCORES, dtype=torch.float64)[:, : self.size]
+
+    @property
+    def size(self) -> int:
+        """Number of scores, V."""
+        return LATENTS[self.latent].size
+
+    def space(self, scores: Tensor) -> Space:
+        """The latent variable with these scores, ``[B, V]``."""
+        return LATENTS[self.latent].space(scores)
 
     @cached_property
     def parameters(self) -> Tensor:
         """``[2, P]``: the decoder's, of each example."""
-        return self._normal("parameters", 2, LOSSES[self.loss][1](len(SCORES[0])))
+        return self._normal("parameters", 2, LOSSES[self.loss][1](self.size))
 
     @cached_property
     def context(self) -> Tensor:
         """``[2, 2]``: what a learned baseline may read."""
         return self._normal("context", 2, 2)
 
-    def losses(self, latents: Latents, parameters: Tensor) -> Tensor:
-        """``[N]``: the losses of pairs, with ``parameters`` ``[B, P]``."""
-        return LOSSES[self.loss][0](latents.value.to(parameters.dtype), latents.gather(parameters))
+    def losses(self, pairs: Pairs, parameters: Tensor) -> Tensor:
+        """``[N]``: the losses of pairs whose states are vectors, with ``parameters`` ``[B, P]``."""
+        assert isinstance(pairs, Latents)
+        return LOSSES[self.loss][0](pairs.value.to(parameters.dtype), pairs.gather(parameters))
 
-    def all_losses(self, space: type[Space], scores: Tensor, parameters: Tensor) -> Tensor:
+    def all_losses(self, parameters: Tensor) -> Tensor:
         """``[B, M]``: the losses of all states."""
-        return self.losses(space(scores).enumerate(), parameters).view(len(scores), -1)
+        space = self.space(self.scores)
+        pairs = Latents.regular_vectors(space.vectors(space.all_states()))
+        return self.losses(pairs, parameters).view(len(parameters), -1)
 
 
-FAMILY = tuple(Problem(loss, shape) for loss in LOSSES for shape in SCALES)
-"""Every loss with every shape of q."""
+def family(latent: str, losses: Iterable[str] = LOSSES) -> tuple[Problem, ...]:
+    """Every one of some losses, by default of all, with every shape of q, for a kind of latent."""
+    return tuple(Problem(loss, shape, latent) for loss in losses for shape in SCALES)

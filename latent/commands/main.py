@@ -203,23 +203,20 @@ def certify_estimators(
     import torch
 
     from estimators import OptionError
-    from estimators.certificates.problems import FAMILY
     from latent.experiment import certificates
     from latent.experiment.yaml_source import ConfigurationError
 
     torch.set_num_threads(1)
     with exits((OptionError, ConfigurationError)):
         chosen = certificates.entries(estimators or [])
-        for entry in chosen if estimators else []:
-            certificates.build(*entry)
     rows, failed = [], []
     with Progress(*Progress.get_default_columns(), console=errors, disable=not errors.is_terminal, transient=True) as progress:
-        bar = progress.add_task("certifying", total=len(chosen) * len(FAMILY))
-        for name, options in chosen:
+        bar = progress.add_task("certifying", total=sum(len(entry.problems) for entry in chosen))
+        for entry in chosen:
             try:
-                rows.append(certificates.row(name, options, lambda: progress.advance(bar)))
+                rows.append(certificates.row(entry, lambda: progress.advance(bar)))
             except (certificates.CertificateError, OptionError) as error:
-                failed.append(name)
+                failed.append(entry.label)
                 say_error(error)
     if as_json:
         print(json.dumps([row.as_json() for row in rows], indent=2))
@@ -234,14 +231,14 @@ def certify_estimators(
 
 def _show_certificates(rows: list[Any], columns: tuple[str, ...]) -> None:
     """A table for each kind of latent."""
-    for space in sorted({row.space for row in rows}, reverse=True):
-        table = Table(title=f"{space} latent", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    for latent in dict.fromkeys(row.latent for row in rows):
+        table = Table(title=f"{latent} latent", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
         for column in columns:
             first = column == "estimator"
             left = first or column == "unbiased"
             table.add_column(column, justify="left" if left else "right", min_width=25 if first else None, overflow="fold")
         for row in rows:
-            if row.space == space:
+            if row.latent == latent:
                 table.add_row(*row.cells(), style=None if row.passed else "bold red")
         output.print(table)
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from estimators import ESTIMATORS, SPACES, Estimator, OptionError, expected_loss
-from estimators.certificates.catalogue import CATALOGUE, Entry, verdict
+from estimators import ESTIMATORS, Estimator, OptionError, expected_loss
+from estimators.certificates.catalogue import Entry, catalogue, latents_for, verdict
 from estimators.certificates.certify import Certificate, certify
-from estimators.certificates.problems import FAMILY
-from estimators.options import label, nearest
+from estimators.options import nearest
 from latent.experiment import parts
 from latent.experiment.yaml_source import Source, parse_override, with_overrides
 
@@ -32,7 +31,7 @@ class Row:
 
     Attributes:
         estimator: name and options.
-        space: the kind of latent.
+        latent: the kind of latent.
         verdict: see :func:`estimators.certificates.catalogue.verdict`; with ``bound:`` where the objective is not the
             expected loss.
         passed: whether it is what the estimator declares.
@@ -40,7 +39,7 @@ class Row:
     """
 
     estimator: str
-    space: str
+    latent: str
     verdict: str
     passed: bool
     certificates: list[Certificate]
@@ -51,7 +50,7 @@ class Row:
         products = [certificate.encoder.variance * certificate.calls for certificate in self.certificates]
         return {
             "estimator": self.estimator,
-            "space": self.space,
+            "latent": self.latent,
             "verdict": self.verdict,
             "encoder_bias": _largest([quality.bias for quality in encoder]),
             "decoder_bias": _largest([certificate.decoder.bias for certificate in self.certificates]),
@@ -114,8 +113,9 @@ def entries(words: Sequence[str]) -> list[Entry]:
         OptionError: if there is no such estimator.
     """
     available = parts.estimators()
-    others: list[Entry] = [(name, {}) for name in available if name not in ESTIMATORS and name not in parts.CONTINUOUS]
-    catalogued = [*CATALOGUE, *others]
+    others = [name for name in available if name not in ESTIMATORS and name not in parts.CONTINUOUS]
+    if not words:
+        return [*catalogue(), *(entry for name in others for entry in _entries_of(name, {}))]
     chosen: list[tuple[str, list[str]]] = []
     for word in words:
         if "=" not in word:
@@ -129,12 +129,24 @@ def entries(words: Sequence[str]) -> list[Entry]:
         if name not in available:
             known = ", ".join(available)
             raise OptionError("estimator", f"there is no {name!r}{nearest(name, available)}; estimators: {known}")
-        given = [(name, with_overrides(Source(), map(parse_override, options)).data)] if options else []
-        found += given or [entry for entry in catalogued if entry[0] == name] or [(name, {})]
-    return found if chosen else catalogued
+        catalogued = [] if options else [entry for entry in catalogue() if entry.name == name]
+        found += catalogued or _entries_of(name, with_overrides(Source(), map(parse_override, options)).data)
+    return found
 
 
-def build(name: str, options: dict[str, Any]) -> Estimator:
+def _entries_of(name: str, options: dict[str, Any]) -> list[Entry]:
+    """One for each kind of latent that the estimator serves.
+
+    Raises:
+        OptionError: if it cannot be made, or serves none.
+    """
+    latents = latents_for(build(name, options))
+    if not latents:
+        raise OptionError("estimator", f"{name} serves no discrete latent; certificates are for those")
+    return [Entry(name, options, latent) for latent in latents]
+
+
+def build(name: str, options: Mapping[str, Any]) -> Estimator:
     """An estimator of this project or of an entry point.
 
     Raises:
@@ -143,7 +155,7 @@ def build(name: str, options: dict[str, Any]) -> Estimator:
     part = parts.estimators()[name]
     model = parts.options_model(part)
     try:
-        values = model.model_validate(options).model_dump()
+        values = model.model_validate(dict(options)).model_dump()
     except ValidationError as error:
         problem = error.errors()[0]
         option = ".".join(map(str, problem["loc"]))
@@ -161,27 +173,25 @@ def build(name: str, options: dict[str, Any]) -> Estimator:
         raise OptionError("estimator", f"{name} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(estimator, Estimator):
         raise OptionError("estimator", f"{name} makes a {type(estimator).__name__}, not an Estimator")
-    if estimator.space not in SPACES.values():
-        raise OptionError("estimator", f"{name} is for a {estimator.space.name} latent; certificates are for discrete ones")
     return estimator
 
 
-def row(name: str, options: dict[str, Any], done: Callable[[], None] = lambda: None) -> Row:
-    """Certify one estimator on every problem of the family; ``done`` is called after each.
+def row(entry: Entry, done: Callable[[], None] = lambda: None) -> Row:
+    """Certify one estimator on every problem of its latent; ``done`` is called after each.
 
     Raises:
         CertificateError: if it fails altogether; the message says where.
     """
-    estimator = build(name, options)
+    estimator = build(entry.name, entry.options)
     certificates = []
-    for problem in FAMILY:
+    for problem in entry.problems:
         try:
-            certificates.append(certify(estimator, estimator.space, problem))
+            certificates.append(certify(estimator, problem))
         except Exception as error:  # an estimator may come from anywhere, and raise anything
-            message = f"{label(name, options)} failed on the problem {problem.name}: {type(error).__name__}: {error}"
-            raise CertificateError(message) from error
+            where = f"{entry.label} failed on the problem {problem.name} of a {entry.latent} latent"
+            raise CertificateError(f"{where}: {type(error).__name__}: {error}") from error
         done()
-    text, passed = verdict(name, options, certificates)
+    text, passed = verdict(entry, certificates)
     if passed and estimator.objective is not expected_loss:
         text = f"bound: {text}"  # another objective than that of all others
-    return Row(label(name, options), estimator.space.name, text, passed, certificates)
+    return Row(entry.label, entry.latent, text, passed, certificates)

@@ -14,7 +14,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from estimators import Estimator, OptionError, derived_seed
+from estimators import Estimator, OptionError, check_fit, derived_seed
 from latent.experiment import parts
 from latent.experiment.configuration import Configuration
 from latent.experiment.run_directory import RunDirectory
@@ -94,12 +94,10 @@ def prepare(configuration: Configuration, out: Path, contents: dict[str, Any] | 
     torch.manual_seed(derived_seed("parameters", data["seed"]))
     task = build(task_part.section, task_part, contents[key])
     estimator = build("estimator", parts.estimators()[data["estimator"]["name"]])
-    if estimator.space is not task.space:
-        place = "space" if "space" in data["estimator"] else "name"
-        message = (
-            f"the latent of {data['task']} is {task.space.name}; {data['estimator']['name']} is for {estimator.space.name}"
-        )
-        raise configuration.error("estimator", OptionError(place, message))
+    try:
+        check_fit(estimator, task.latent(), data["estimator"]["name"])
+    except OptionError as error:
+        raise configuration.error("estimator", error) from error
     try:
         task.check_estimator(estimator)
     except OptionError as error:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from torch import Generator, Tensor
 
 from estimators import ESTIMATORS, Estimator, Space
+from estimators.expectations import Evaluation
 from games import SignalGame
 from latent.models import VAE, BitVectorVAE, Reparameterization, SemiSupervisedVAE
 
@@ -33,12 +34,13 @@ class Task(Protocol):
     """The block of a configuration that holds the task's options."""
     datasets: Mapping[str, Callable[..., Any]]
     """The data sets that the task can be trained on, by name."""
-    space: type[Space]
-    """The kind of latent that its scores are of."""
     fingerprint: str
     """Hash of the data set's content."""
     headline: str
     """The metric that progress is shown by."""
+
+    def latent(self) -> Space:
+        """An example of the latent variable: estimators that ask for what it cannot do are refused."""
 
     def check_estimator(self, estimator: Estimator) -> None:
         """Raise OptionError if the estimator cannot train this task."""
@@ -46,8 +48,8 @@ class Task(Protocol):
     def draw(self, batch_size: int, generator: Generator) -> Any:
         """A training batch."""
 
-    def evaluate(self, split: str, estimator: Estimator) -> dict[str, float]:
-        """Metrics of ``val`` or ``test``."""
+    def evaluate(self, split: str, estimator: Estimator) -> Evaluation:
+        """Metrics of ``val`` or ``test``, and what its examples are."""
 
     def pictures(self, estimator: Estimator) -> dict[str, Tensor]:
         """Pictures to look at, by name: ``[H, W]`` uint8 each; none, where there is nothing to see."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from estimators import Estimate, Estimator, LossFunction, as_scores
+from estimators import Categorical, Estimate, Estimator, LossFunction, Space
 
 MOST_STATES = 4096
 """States of a latent whose exact gradient is computed."""
@@ -50,7 +50,7 @@ class Probe:
 
     def __call__(
         self,
-        scores: Tensor,
+        space: Space | Tensor,
         loss_function: LossFunction,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -63,31 +63,31 @@ class Probe:
             ValueError: if the exact gradient cannot be computed; the message says why.
         """
         with torch.enable_grad():
-            scores = as_scores(scores.detach()).requires_grad_()
-            exact = self._exact(scores, loss_function, generator)
+            space = Categorical(space) if isinstance(space, Tensor) else space
+            space = space.rebuilt(space.leaf.detach().requires_grad_())
+            exact = self._exact(space, loss_function, generator)
             gradients = []
             for _ in range(self.draws):
                 fresh = copy.deepcopy(self.estimator)  # a draw may change baselines and schedules
-                estimate: Estimate = fresh(scores, loss_function, context=context, generator=generator)
-                gradients.append(_gradient(estimate.surrogate, scores))
+                estimate: Estimate = fresh(space, loss_function, context=context, generator=generator)
+                gradients.append(_gradient(estimate.surrogate, space.leaf))
         self.exact.append(exact)
         self.estimates.append(torch.stack(gradients))
         return estimate
 
-    def _exact(self, scores: Tensor, loss_function: LossFunction, generator: torch.Generator | None) -> Tensor:
+    def _exact(self, space: Space, loss_function: LossFunction, generator: torch.Generator | None) -> Tensor:
         """The exact gradient, ``[B * V]``."""
-        space = self.estimator.space(scores)
         if space.states > MOST_STATES:
             raise ValueError(f"the latent has more than {MOST_STATES:,} states")
-        q = self.estimator.probabilities(scores)
+        q = self.estimator.probabilities(space)
         if not q.requires_grad:
             raise ValueError("the estimator's probabilities carry no gradient")
-        before = _random_state(scores.device, generator)
+        before = _random_state(space.device, generator)
         with torch.no_grad():
             losses = loss_function(space.enumerate())
-        if not torch.equal(before, _random_state(scores.device, generator)):
+        if not torch.equal(before, _random_state(space.device, generator)):
             raise ValueError("the losses are random, and their expectation is not known")
-        return _gradient(self.estimator.objective(q, losses.to(q.dtype).view_as(q)), scores)
+        return _gradient(self.estimator.objective(q, losses.to(q.dtype).view_as(q)), space.leaf)
 
     def metrics(self) -> dict[str, float]:
         """Variance, cosine and bias by name; none where the exact gradient is zero, or no latent was met.

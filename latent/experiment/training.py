@@ -108,7 +108,7 @@ class Training:
         self.module.eval()
         try:
             with self.fabric.autocast():
-                metrics = self.task.evaluate(split, self.estimator)
+                metrics = self.task.evaluate(split, self.estimator).metrics
             wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
             if wrong:
                 raise FloatingPointError(f"{wrong[0]} is {metrics[wrong[0]]}")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws
+from estimators import Estimator, Latents, RandomDraws, Space
+from estimators.expectations import MOST_DECODED, SAMPLES, Measurement, expectation
 from latent.models.elbo import Divergence, elbo
-from latent.models.evidence import SAMPLES_OF_EXPECTATION, Evidence, evidence, expectation
+from latent.models.evidence import Evidence, evidence
 from latent.models.image_task import ImageTask
 from latent.models.pictures import grid
 
@@ -26,21 +27,22 @@ class Autoencoder(ImageTask):
 
     headline = "elbo"
     beta = 1.0
-    space: Any
-    """The kind of latent."""
-    divergence: Any
-    """What training uses, a :class:`~latent.models.elbo.Divergence`."""
-    exact_divergence: Any
+    make: Callable[[Tensor], Space]
+    """From scores to the latent variable."""
+    divergence: Divergence
+    """What training uses."""
+    exact_divergence: Divergence
     """What evaluation uses: the divergence of q itself, never of a relaxation."""
-    size_option: str
-    """The option that is the length of the scores of a discrete latent."""
     scores_size: int
     encoder: nn.Module
     """From ``[B, P]`` in [0, 1] to scores."""
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Images ``[B, P]``, as they are drawn, to scores ``[B, V]``."""
-        return self.encoder(self.as_input(images))
+    def encode(self, images: Tensor) -> Space:
+        """The latent variable of images ``[B, P]`` as they are drawn."""
+        return self.make(self.encoder(self.as_input(images)))
+
+    def latent(self) -> Space:
+        return self.make(torch.zeros(1, self.scores_size))
 
     @abstractmethod
     def log_likelihood(self, latents: Latents, images: Tensor) -> Tensor:
@@ -60,16 +62,8 @@ class Autoencoder(ImageTask):
 
     @property
     def states_of_an_image(self) -> int:
-        return self.scores_size if self.space is Categorical else SAMPLES_OF_EXPECTATION
-
-    def check_estimator(self, estimator: Estimator) -> None:
-        super().check_estimator(estimator)
-        if estimator.space is not self.space:
-            return  # which is refused elsewhere
-        try:  # what it would decode for an image
-            estimator.propose(torch.zeros(1, self.scores_size), RandomDraws(torch.Generator().manual_seed(0)))
-        except ValueError as error:
-            raise OptionError(self.size_option, str(error)) from error
+        states = self.latent().states
+        return int(states) if states <= MOST_DECODED else SAMPLES
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """A batch of training images."""
@@ -80,27 +74,28 @@ class Autoencoder(ImageTask):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective to differentiate, ``[]``, and detached metrics of each image, ``[B]`` each."""
         inputs = self.as_input(images)
-        scores = self.encoder(inputs)
-        divergence: Divergence = self.divergence
+        space = self.make(self.encoder(inputs))
         bound = elbo(
-            lambda latents: (-self.log_likelihood(latents, images), divergence.of_pairs(latents, scores)),
-            lambda entropy: divergence.of_examples(entropy, scores),
+            lambda latents: (-self.log_likelihood(latents, images), self.divergence.of_pairs(latents, space)),
+            lambda entropy: self.divergence.of_examples(entropy, space),
             estimator,
-            scores,
+            space,
             context=inputs,
             generator=generator,
             beta=self.beta,
         )
         return bound.objective.mean() + bound.auxiliary, bound.metrics
 
-    def measure(self, images: Tensor, labels: Tensor, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:
-        scores = self.encode(images)
-        found = expectation(estimator, scores, RandomDraws(generator))
-        divergence: Divergence = self.exact_divergence
-        distortion = -found.latents.sum(found.weights * self.log_likelihood(found.latents, images))
-        rate = found.latents.sum(found.weights * divergence.of_pairs(found.latents, scores))
-        rate = rate + divergence.of_examples(found.entropy, scores)
-        return {
+    def measure(self, images: Tensor, labels: Tensor, estimator: Estimator, generator: torch.Generator) -> Measurement:
+        space = self.encode(images)
+        found = expectation(estimator, space, RandomDraws(generator))
+        assert isinstance(found.pairs, Latents)
+        assert isinstance(found.most_likely, Latents)
+        log_likelihood = self.log_likelihood(found.pairs, images)
+        divergence = self.exact_divergence.of_pairs(found.pairs, space)
+        distortion = -found.of(log_likelihood)
+        rate = found.of(divergence) + self.exact_divergence.of_examples(found.entropy, space)
+        metrics = {
             "elbo": -(distortion + rate),
             "distortion": distortion,
             "rate": rate,
@@ -108,6 +103,8 @@ class Autoencoder(ImageTask):
             "decoder_calls": found.decoder_calls,
             "entropy": found.entropy,
         }
+        variances = found.variances(elbo=log_likelihood - divergence, distortion=log_likelihood, rate=divergence)
+        return Measurement(metrics, variances, {"state": found.most_likely.value, "label": labels})
 
     def evidence(self, images: Tensor, estimator: Estimator, generator: torch.Generator, samples: int) -> Evidence:
         def log_joint(latents: Latents) -> Tensor:
@@ -120,6 +117,7 @@ class Autoencoder(ImageTask):
         """``samples``: mean images of states drawn from the prior; ``reconstructions``: images above those of their argmax."""
         images, draws = self.pictured(), self.drawing()
         latents = expectation(estimator, self.encode(images), draws).most_likely
+        assert isinstance(latents, Latents)
         both = torch.cat([self.as_input(images), self.mean_image(latents)]).float()
         samples = self.mean_image(self.sample_prior(SAMPLED, draws)).float()
         return {

@@ -41,7 +41,7 @@ class BitVectorVAE(Autoencoder):
         - Correia, Niculae, Aziz and Martins (2020), section 5.3, https://arxiv.org/abs/2007.01919.
     """
 
-    space = BitVector
+    make = BitVector
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class BitVectorVAE(Autoencoder):
         super().__init__(data, False, importance_samples, importance_images)
         check_sizes(bits=bits, hidden_size=hidden_size, pixel_features=pixel_features)
         self.pixel_features = pixel_features
-        self.scores_size, self.size_option = bits, "bits"
+        self.scores_size = bits
         self.encoder = mlp(self.pixels, hidden_size, bits)
         self.decoder = LatentMLP(bits, (hidden_size,), self.pixels * pixel_features)
         self.likelihood = PixelCategorical(LEVELS, pixel_features)
@@ -73,8 +73,7 @@ class BitVectorVAE(Autoencoder):
         return self.prior.log_probability(latents)
 
     def sample_prior(self, number: int, draws: RandomDraws) -> Latents:
-        space = BitVector(self.prior.scores.expand(number, -1))
-        return space.select(space.sample(draws, 1))
+        return self.prior.sample(number, draws)
 
     def mean_image(self, latents: Latents) -> Tensor:
         # Few images: their logits may be held at once.

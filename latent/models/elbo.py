@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from estimators import Categorical, Estimator, Latents, Space
+from estimators import Estimator, Latents, Space
+from estimators.draws import Draws
 from latent.models.gaussian import Gaussian
 
 Terms = Callable[[Latents], tuple[Tensor, Tensor]]
@@ -20,16 +20,16 @@ class Prior(nn.Module):
     """``p(z)`` over the states of a discrete latent: uniform at the start, and for good unless it is learned.
 
     Args:
-        space: ``Categorical`` or ``BitVector``; bits are independent.
-        size: length of the latent, K or D.
-        learned: whether its scores are parameters.
+        make: from scores ``[B, V]`` to the latent variable.
+        size: number of scores, V.
+        learned: whether they are parameters.
     """
 
     scores: Tensor
 
-    def __init__(self, space: type[Space], size: int, learned: bool = False) -> None:
+    def __init__(self, make: Callable[[Tensor], Space], size: int, learned: bool = False) -> None:
         super().__init__()
-        self.space = space
+        self.make = make
         if learned:
             self.scores = nn.Parameter(torch.zeros(size))
         else:
@@ -37,22 +37,31 @@ class Prior(nn.Module):
 
     def log_probability(self, latents: Latents) -> Tensor:
         """``log p(z)`` of N pairs, ``[N]``; of relaxed latents, its linear extension."""
-        if self.space is not Categorical:
-            return (latents.value * self.scores).sum(1) - nn.functional.softplus(self.scores).sum()
-        log_probabilities = self.scores.log_softmax(0)
-        if latents.index is None:  # no matrix product: under autocast that would be in half precision
-            return (latents.value * log_probabilities).sum(1)
-        return log_probabilities[latents.index]
+        space = self.space(1)
+        if latents.index is None:
+            return space.noisy_scores().extended_log_probability(latents.value)
+        return space.log_probability(latents.index.unsqueeze(0))[0]
+
+    def sample(self, number: int, draws: Draws) -> Latents:
+        """``number`` independent states."""
+        space = self.make(self.scores.detach().expand(number, -1))
+        pairs = space.select(space.sample(draws, 1))
+        assert isinstance(pairs, Latents)
+        return pairs
+
+    def space(self, number: int) -> Space:
+        """The latent variable of ``number`` examples, each with this distribution."""
+        return self.make(self.scores.expand(number, -1))
 
 
 class Divergence(Protocol):
     """``KL(q || p)``, as a term of each pair, which joins the loss, and a term of each example, which does not."""
 
-    def of_pairs(self, latents: Latents, scores: Tensor) -> Tensor:
+    def of_pairs(self, latents: Latents, posterior: Space) -> Tensor:
         """``[N]``: the term whose expectation under q the estimator takes."""
 
-    def of_examples(self, entropy: Tensor, scores: Tensor) -> Tensor:
-        """``[B]``: the rest, from q's entropy ``[B]`` and scores."""
+    def of_examples(self, entropy: Tensor, posterior: Space) -> Tensor:
+        """``[B]``: the rest, from q's entropy ``[B]``, which an estimator may know better than the posterior does."""
 
 
 class ClosedForm(nn.Module):
@@ -66,55 +75,22 @@ class ClosedForm(nn.Module):
         super().__init__()
         self.prior = prior
 
-    def of_pairs(self, latents: Latents, scores: Tensor) -> Tensor:
+    def of_pairs(self, latents: Latents, posterior: Space) -> Tensor:
         return -self.prior.log_probability(latents)
 
-    def of_examples(self, entropy: Tensor, scores: Tensor) -> Tensor:
+    def of_examples(self, entropy: Tensor, posterior: Space) -> Tensor:
         return -entropy
 
 
 class ClosedFormGaussian(nn.Module):
     """``KL(q || N(0, I))`` of a diagonal normal q."""
 
-    def of_pairs(self, latents: Latents, scores: Tensor) -> Tensor:
-        return scores.new_zeros(len(latents))
+    def of_pairs(self, latents: Latents, posterior: Space) -> Tensor:
+        return posterior.full(0, len(latents))
 
-    def of_examples(self, entropy: Tensor, scores: Tensor) -> Tensor:
-        return Gaussian(scores).divergence()
-
-
-def concrete_log_density(scores: Tensor, logits: Tensor, temperature: Tensor | float) -> Tensor:
-    r"""Log-density of the logarithm of a Concrete variable, :math:`u = \log y` with ``y = softmax(logits)``.
-
-    .. math:: \log \Gamma(K) + (K - 1) \log \tau + \sum_k (s_k - \tau u_k) - K \log \sum_k \exp(s_k - \tau u_k)
-
-    Args:
-        scores: ``[..., K]``, those of the categorical distribution that is relaxed.
-        logits: ``[..., K]``.
-        temperature: tau.
-
-    Returns:
-        ``[...]``. The logarithm of y keeps precise what y itself would round to 0 or 1.
-
-    References:
-        Maddison, Mnih and Teh (2017), The Concrete distribution, appendix C, https://arxiv.org/abs/1611.00712.
-    """
-    size = logits.shape[-1]
-    energies = scores - temperature * logits.log_softmax(-1)
-    log_temperature = torch.as_tensor(temperature, dtype=logits.dtype, device=logits.device).log()
-    return math.lgamma(size) + (size - 1) * log_temperature + energies.sum(-1) - size * energies.logsumexp(-1)
-
-
-def binary_concrete_log_density(scores: Tensor, logits: Tensor, temperature: Tensor | float) -> Tensor:
-    r"""Log-density of the logits u of binary Concrete variables, ``y = sigmoid(u)``.
-
-    .. math:: \sum_d \big[\log \tau + (s_d - \tau u_d) - 2 \log(1 + \exp(s_d - \tau u_d))\big]
-
-    Shapes and source as of :func:`concrete_log_density`.
-    """
-    energies = scores - temperature * logits
-    log_temperature = torch.as_tensor(temperature, dtype=logits.dtype, device=logits.device).log()
-    return (log_temperature + energies - 2 * nn.functional.softplus(energies)).sum(-1)
+    def of_examples(self, entropy: Tensor, posterior: Space) -> Tensor:
+        assert isinstance(posterior, Gaussian)
+        return posterior.divergence()
 
 
 class Relaxed(nn.Module):
@@ -128,15 +104,15 @@ class Relaxed(nn.Module):
         super().__init__()
         self.prior = prior
         self.temperature = temperature
-        self.log_density = concrete_log_density if prior.space is Categorical else binary_concrete_log_density
 
-    def of_pairs(self, latents: Latents, scores: Tensor) -> Tensor:
+    def of_pairs(self, latents: Latents, posterior: Space) -> Tensor:
         assert latents.relaxation is not None
         logits, temperature = latents.relaxation
-        posterior = self.log_density(latents.gather(scores).to(logits.dtype), logits, temperature)
-        return posterior - self.log_density(self.prior.scores, logits, self.temperature)
+        noisy = posterior.noisy_scores()
+        density = noisy.of(latents.gather(noisy.scores).to(logits.dtype)).log_density(logits, temperature)
+        return density - self.prior.space(1).noisy_scores().log_density(logits, self.temperature)
 
-    def of_examples(self, entropy: Tensor, scores: Tensor) -> Tensor:
+    def of_examples(self, entropy: Tensor, posterior: Space) -> Tensor:
         return torch.zeros_like(entropy)
 
 
@@ -152,7 +128,7 @@ def elbo(
     terms: Terms,
     rest_of_rate: Callable[[Tensor], Tensor],
     estimator: Estimator,
-    scores: Tensor,
+    space: Space,
     *,
     context: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -167,7 +143,7 @@ def elbo(
         terms: the distortion and the rate of N pairs.
         rest_of_rate: what the divergence adds for each example, ``[B]``, from q's entropy ``[B]``.
         estimator: of the gradient.
-        scores: ``[B, V]``, those of q.
+        space: the latent variable, with q.
         context: what a learned baseline may read, ``[B, ...]``.
         generator: source of the estimator's randomness.
         beta: weight of the rate in the objective (Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl).
@@ -179,7 +155,7 @@ def elbo(
         decoded.append((latents, distortion.detach(), rate.detach()))
         return distortion + beta * rate
 
-    estimate = estimator(scores, loss_function, context=context, generator=generator)
+    estimate = estimator(space, loss_function, context=context, generator=generator)
     rest = rest_of_rate(estimate.entropy)
     objective = estimate.surrogate if estimator.holds_entropy else estimate.surrogate + beta * rest
     latents, distortions, rates = decoded[-1]  # what the estimate is of; a probe decodes others before

@@ -7,13 +7,13 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from estimators import Estimate, Estimator, Latents, OptionError, Proposal, as_scores
+from estimators import Estimate, Estimator, Latents, OptionError, Proposal, Space, as_scores
 from estimators.draws import Draws
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
 
-class Gaussian:
+class Gaussian(Space):
     r"""A diagonal normal distribution, :math:`q(z) = \prod_d N(z_d; \mu_d, \sigma_d^2)`, from scores ``[B, 2 D]``.
 
     The first half of the scores is :math:`\mu`, the second :math:`\log \sigma^2`. It has no states to enumerate: samples
@@ -21,13 +21,20 @@ class Gaussian:
     """
 
     name: ClassVar[str] = "gaussian"
-    states: ClassVar[float] = math.inf
 
     def __init__(self, scores: Tensor) -> None:
         self.scores = as_scores(scores)
+        self.batch_size, self.dtype, self.device = len(scores), self.scores.dtype, self.scores.device
         self.mean, self.log_variance = self.scores.chunk(2, 1)
         if not self.scores.detach().isfinite().all():
             raise FloatingPointError("the mean or the variance of a Gaussian latent is not finite")
+
+    @property
+    def leaf(self) -> Tensor:
+        return self.scores
+
+    def rebuilt(self, leaf: Tensor) -> Gaussian:
+        return Gaussian(leaf)
 
     def at(self, noise: Tensor) -> Tensor:
         """The samples that standard normal ``noise`` ``[B, S, D]`` makes, ``mu + sigma * noise``; differentiable."""
@@ -37,9 +44,13 @@ class Gaussian:
         """``[B, S, D]``: standard normal noise."""
         return draws.normal(self.mean.detach().unsqueeze(1).expand(-1, samples, -1))
 
+    def reparameterize(self, draws: Draws, samples: int) -> Tensor:
+        """``[B, S, D]``: independent samples, differentiable."""
+        return self.at(self.noise(draws, samples))
+
     def sample(self, draws: Draws, samples: int) -> Tensor:
         """``[B, S, D]``: independent samples, without gradient."""
-        return self.at(self.noise(draws, samples)).detach()
+        return self.reparameterize(draws, samples).detach()
 
     def argmax(self) -> Tensor:
         """``[B, 1, D]``: the mean."""
@@ -63,9 +74,10 @@ class Gaussian:
         """
         return (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).sum(1) / 2
 
-    def select(self, samples: Tensor) -> Latents:
-        """The pairs of ``samples`` ``[B, S, D]``."""
-        return Latents.regular_vectors(samples)
+    def select(self, states: Tensor, keep: Tensor | None = None) -> Latents:
+        if keep is None:
+            return Latents.regular_vectors(states)
+        return Latents.ragged_vectors(keep.nonzero()[:, 0], states[keep], self.batch_size)
 
 
 def standard_normal_log_density(value: Tensor) -> Tensor:
@@ -91,7 +103,7 @@ class Reparameterization(Estimator):
 
     unbiased = True
     samples_states = True
-    space = Gaussian  # type: ignore[assignment]  # the one latent that is no discrete space
+    uses = frozenset({"reparameterize", "entropy"})
 
     def __init__(self, *, samples: int = 1) -> None:
         super().__init__()
@@ -99,14 +111,10 @@ class Reparameterization(Estimator):
             raise OptionError("samples", f"must be at least 1, got {samples}")
         self.samples = samples
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        raise ValueError("a Gaussian latent has no finite number of states")
-
-    def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = Gaussian(scores)
-        value = q.at(q.noise(draws, self.samples))
-        weights = value.new_full((len(scores) * self.samples,), 1 / self.samples)
-        return Proposal(Latents.regular_vectors(value), weights, q.entropy(), context=context)
+    def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
+        states = space.reparameterize(draws, self.samples)
+        weights = space.full(1 / self.samples, space.batch_size * self.samples)
+        return Proposal(space.select(states), weights, space.entropy(), context=context)
 
     def combine(self, proposal: Proposal, losses: Tensor) -> Estimate:
         return Estimate.marginal(proposal, losses)

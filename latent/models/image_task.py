@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from estimators import Estimator, OptionError, RandomDraws, derived_seed, expected_loss
+from estimators import Estimator, OptionError, RandomDraws, Space, derived_seed, expected_loss
+from estimators.expectations import Evaluation, Measurement
 from latent.datasets import DATASETS, ImageSet
 from latent.models.evidence import PAIRS_AT_ONCE, Evidence
 
@@ -92,19 +93,16 @@ class ImageTask(nn.Module, ABC):
         return rows[torch.randint(len(rows), (batch_size,), generator=generator)]
 
     @torch.no_grad()
-    def evaluate(self, split: str, estimator: Estimator) -> dict[str, float]:
+    def evaluate(self, split: str, estimator: Estimator) -> Evaluation:
         """Metrics of ``val`` or ``test``, over all of its images; for ``test`` also the evidence, where that is asked for.
 
         ``log_likelihood_standard_error`` is what the samples, not the images, leave uncertain about ``log_likelihood``.
         """
-        measured: dict[str, list[Tensor]] = {}
-        for batch, generator in self._batches(self.rows[SPLITS[split]], PAIRS_AT_ONCE // self.states_of_an_image):
-            for name, value in self.measure(*batch, estimator, generator).items():
-                measured.setdefault(name, []).append(value.double())
-        metrics = {name: float(torch.cat(values).mean()) for name, values in measured.items()}
+        batches = self._batches(self.rows[SPLITS[split]], PAIRS_AT_ONCE // self.states_of_an_image)
+        found = Evaluation.of([self.measure(*batch, estimator, generator) for batch, generator in batches])
         if split == "test" and self.importance_samples:
-            metrics |= self._evidence(estimator)
-        return metrics
+            found.metrics.update(self._evidence(estimator))
+        return found
 
     def _evidence(self, estimator: Estimator) -> dict[str, float]:
         found = [
@@ -149,14 +147,18 @@ class ImageTask(nn.Module, ABC):
         """Draws for pictures, the same every time."""
         return RandomDraws(torch.Generator(self.levels.device).manual_seed(derived_seed("pictures")))
 
+    @abstractmethod
+    def latent(self) -> Space:
+        """An example of the latent variable, which an estimator must fit."""
+
     @property
     @abstractmethod
     def states_of_an_image(self) -> int:
         """Pairs that :meth:`measure` decodes for an image, whatever the estimator, if it decodes no more itself."""
 
     @abstractmethod
-    def measure(self, images: Tensor, labels: Tensor, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:
-        """Metrics ``[B]`` of each image."""
+    def measure(self, images: Tensor, labels: Tensor, estimator: Estimator, generator: torch.Generator) -> Measurement:
+        """What these images show."""
 
     @abstractmethod
     def evidence(self, images: Tensor, estimator: Estimator, generator: torch.Generator, samples: int) -> Evidence:

@@ -23,9 +23,10 @@ from estimators import (
     Space,
     fenchel_young_loss,
 )
+from estimators.expectations import Measurement, expectation
 from latent.datasets import ImageSet
 from latent.models.elbo import elbo
-from latent.models.evidence import PAIRS_AT_ONCE, Evidence, expectation
+from latent.models.evidence import PAIRS_AT_ONCE, Evidence
 from latent.models.gaussian import Gaussian, standard_normal_log_density
 from latent.models.image_task import ImageTask, check_sizes
 from latent.models.networks import LatentMLP, mlp
@@ -79,7 +80,6 @@ class SemiSupervisedVAE(ImageTask):
         - Correia, Niculae, Aziz and Martins (2020), section 5.1, https://arxiv.org/abs/2007.01919.
     """
 
-    space: ClassVar[type[Space]] = Categorical
     headline: ClassVar[str] = "accuracy"
 
     def __init__(
@@ -119,6 +119,9 @@ class SemiSupervisedVAE(ImageTask):
             message = "a bound that holds the entropy of q needs the exact log p(x, y), and ssvae has a bound on it"
             raise OptionError("name", message)
 
+    def latent(self) -> Space:
+        return Categorical(torch.zeros(1, self.classes))
+
     def draw(self, batch_size: int, generator: torch.Generator) -> Batch:
         """A batch of labelled training images, and one of unlabelled ones."""
         labelled = self.draw_rows(self.labelled, batch_size, generator)
@@ -145,7 +148,7 @@ class SemiSupervisedVAE(ImageTask):
         self, scores: Tensor, batch: Batch, estimator: Estimator, generator: torch.Generator | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of the labelled images, ``[]``, and its metrics."""
-        loss = fenchel_young_loss(scores, estimator.probabilities(scores), batch.labels, estimator.regulariser)
+        loss = fenchel_young_loss(scores, estimator.probabilities(Categorical(scores)), batch.labels, estimator.regulariser)
         labels = Latents.regular(batch.labels.unsqueeze(1), self.classes, scores.dtype)
         distortion, rate = self._terms(labels, batch.images, self._noise(scores, generator))
         accuracy = (scores.detach().argmax(1) == batch.labels).to(loss.dtype)
@@ -175,7 +178,7 @@ class SemiSupervisedVAE(ImageTask):
             lambda labels: self._terms(labels, images, noise),
             torch.neg,
             estimator,
-            scores,
+            Categorical(scores),
             context=images,
             generator=generator,
         )
@@ -187,16 +190,18 @@ class SemiSupervisedVAE(ImageTask):
     def states_of_an_image(self) -> int:
         return self.classes
 
-    def measure(self, images: Tensor, labels: Tensor, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:
-        scores = self.classifier(images)
-        noise = self._noise(scores, generator)  # before the estimator draws: the same for every one
-        found = expectation(estimator, scores, RandomDraws(generator))
-        distortions, rates = self._terms(found.latents, images, noise)
-        distortion = found.latents.sum(found.weights * distortions)
-        rate = found.latents.sum(found.weights * rates) - found.entropy
-        q = estimator.probabilities(scores)
-        return {
-            "accuracy": (scores.argmax(1) == labels).double(),
+    def measure(self, images: Tensor, labels: Tensor, estimator: Estimator, generator: torch.Generator) -> Measurement:
+        space = Categorical(self.classifier(images))
+        noise = self._noise(space.scores, generator)  # before the estimator draws: the same for every one
+        found = expectation(estimator, space, RandomDraws(generator))
+        assert isinstance(found.pairs, Latents)
+        distortions, rates = self._terms(found.pairs, images, noise)
+        distortion = found.of(distortions)
+        rate = found.of(rates) - found.entropy
+        q = estimator.probabilities(space)
+        label = space.scores.argmax(1)
+        metrics = {
+            "accuracy": (label == labels).double(),
             "expected_accuracy": q.gather(1, labels.unsqueeze(1))[:, 0],
             "elbo": -(distortion + rate),
             "distortion": distortion,
@@ -204,6 +209,8 @@ class SemiSupervisedVAE(ImageTask):
             "decoder_calls": found.decoder_calls,
             "entropy": found.entropy,
         }
+        variances = found.variances(elbo=distortions + rates, distortion=distortions, rate=rates)
+        return Measurement(metrics, variances, {"state": label, "label": labels})
 
     def evidence(self, images: Tensor, estimator: Estimator, generator: torch.Generator, samples: int) -> Evidence:
         """Summed over the labels exactly; over z by importance sampling from ``q(z | x, y)``."""
@@ -230,7 +237,8 @@ class SemiSupervisedVAE(ImageTask):
         styles = draws.normal(images.new_empty(STYLES, self.latent_size))
         every = Categorical(images.new_zeros(STYLES, self.classes)).enumerate()
         logits = self.decoder(every, self.decoder.project(every.gather(styles)))
-        labels = expectation(estimator, self.classifier(images), draws).most_likely
+        labels = expectation(estimator, Categorical(self.classifier(images)), draws).most_likely
+        assert isinstance(labels, Latents)
         mean = self.posterior(labels, images).mean
         again = self.decoder(labels, self.decoder.project(mean))
         both = torch.cat([images, again.sigmoid()]).float()

@@ -1,13 +1,14 @@
-"""The variational auto-encoder of binarised images, with a categorical, a bit-vector or a Gaussian latent."""
+"""The variational auto-encoder of binarised images, with a categorical, several, a bit-vector or a Gaussian latent."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from functools import partial
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 
-from estimators import SPACES, Estimator, Latents, OptionError, RandomDraws, start_near_zero
+from estimators import BitVector, Categorical, Categoricals, Estimator, Latents, OptionError, RandomDraws, start_near_zero
 from latent.datasets import ImageSet
 from latent.models.autoencoder import Autoencoder
 from latent.models.elbo import ClosedForm, ClosedFormGaussian, Prior, Relaxed
@@ -15,7 +16,7 @@ from latent.models.gaussian import Gaussian, standard_normal_log_density
 from latent.models.image_task import check_sizes
 from latent.models.networks import LatentMLP, mlp
 
-Latent = Literal["categorical", "bit_vector", "gaussian"]
+Latent = Literal["categorical", "categoricals", "bit_vector", "gaussian"]
 
 
 @final
@@ -28,13 +29,14 @@ class VAE(Autoencoder):
 
     Args:
         data: images.
-        latent: ``categorical`` and ``bit_vector``, for any estimator of that latent; ``gaussian``, for the estimator
-            ``reparameterization``, with a standard normal prior.
-        latent_size: categories, bits, or dimensions.
+        latent: ``categorical``, one variable; ``categoricals``, several; ``bit_vector``; or ``gaussian``, for the estimators
+            ``reparameterization`` and ``score_function``, with a standard normal prior.
+        latent_size: states of one categorical; the number of several; bits; or dimensions.
+        categories: states of each of several categoricals.
         hidden_size: units of the hidden layers.
         prior: ``uniform``, or ``learned`` scores of the categories or bits.
         kl: ``closed_form``, that of q itself; or ``relaxed``, the divergence of the densities of relaxed latents at the
-            ones that are decoded, for Gumbel-softmax and binary Concrete.
+            ones that are decoded, for Gumbel-softmax.
         prior_temperature: temperature of the prior's relaxation with ``kl: relaxed``.
         beta: weight of the KL term; 1 is the ELBO.
         importance_samples: samples that the evidence of a test image is estimated with; 0 leaves it out. A categorical
@@ -56,6 +58,7 @@ class VAE(Autoencoder):
         *,
         latent: Latent = "categorical",
         latent_size: int = 64,
+        categories: int = 8,
         hidden_size: int = 256,
         prior: Literal["uniform", "learned"] = "uniform",
         kl: Literal["closed_form", "relaxed"] = "closed_form",
@@ -65,28 +68,29 @@ class VAE(Autoencoder):
         importance_images: int = 1000,
     ) -> None:
         super().__init__(data, True, importance_samples, importance_images)
-        check_sizes(latent_size=latent_size, hidden_size=hidden_size)
+        check_sizes(latent_size=latent_size, categories=categories, hidden_size=hidden_size)
         if not prior_temperature > 0:
             raise OptionError("prior_temperature", f"must be above 0, got {prior_temperature}")
         if beta < 0:
             raise OptionError("beta", f"must not be negative, got {beta}")
         self.kl, self.beta = kl, beta
-        self.latent_size, self.size_option = latent_size, "latent_size"
-        self.scores_size = 2 * latent_size if latent == "gaussian" else latent_size
+        self.latent_size = latent_size
+        size = latent_size * categories if latent == "categoricals" else latent_size
+        self.scores_size = 2 * size if latent == "gaussian" else size
         self.encoder = mlp(self.pixels, hidden_size, self.scores_size)
-        if latent == "categorical":
+        if latent in ("categorical", "categoricals"):
             start_near_zero(self.encoder[-1])
-        self.decoder = LatentMLP(latent_size, (hidden_size,), self.pixels)
-        self.space: Any
+        self.decoder = LatentMLP(size, (hidden_size,), self.pixels)
         if latent == "gaussian":
             for option, chosen, only in (("prior", prior, "uniform"), ("kl", kl, "closed_form")):
                 if chosen != only:
                     raise OptionError(option, f"of a gaussian latent there is no {chosen} one")
-            self.space = Gaussian
+            self.make = Gaussian
             self.divergence = self.exact_divergence = ClosedFormGaussian()
         else:
-            self.space = space = SPACES[latent]
-            self.prior = Prior(space, latent_size, prior == "learned")
+            kinds = {"categorical": Categorical, "bit_vector": BitVector}
+            self.make = kinds.get(latent, partial(Categoricals, categories=categories))
+            self.prior = Prior(self.make, size, prior == "learned")
             self.exact_divergence = ClosedForm(self.prior)
             self.divergence = Relaxed(self.prior, prior_temperature) if kl == "relaxed" else self.exact_divergence
 
@@ -95,7 +99,7 @@ class VAE(Autoencoder):
         if self.beta != 1 and estimator.holds_entropy:
             raise OptionError("beta", f"must be 1 for a bound that holds the entropy of q, got {self.beta}")
         if self.kl == "relaxed" and not estimator.relaxes:
-            message = "relaxed needs an estimator that decodes relaxed latents, such as gumbel_softmax or binary_concrete"
+            message = "relaxed needs an estimator that decodes relaxed latents, such as gumbel_softmax"
             raise OptionError("kl", message)
 
     def log_likelihood(self, latents: Latents, images: Tensor) -> Tensor:
@@ -103,16 +107,15 @@ class VAE(Autoencoder):
         return bernoulli_log_likelihood(logits, latents.gather(images))
 
     def log_prior(self, latents: Latents) -> Tensor:
-        if self.space is Gaussian:
+        if self.make is Gaussian:
             return standard_normal_log_density(latents.value)
         return self.prior.log_probability(latents)
 
     def sample_prior(self, number: int, draws: RandomDraws) -> Latents:
         device = self.levels.device
-        if self.space is Gaussian:
+        if self.make is Gaussian:
             return Latents.relaxed(draws.normal(torch.empty(number, self.latent_size, device=device)))
-        space = self.space(self.prior.scores.detach().expand(number, -1))
-        return space.select(space.sample(draws, 1))
+        return self.prior.sample(number, draws)
 
     def mean_image(self, latents: Latents) -> Tensor:
         return self.decoder(latents).sigmoid()

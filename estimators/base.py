@@ -115,6 +115,7 @@ class Estimator(nn.Module, ABC):
         samples_states: whether the pairs in the expectation are independent exact samples of q, as the messages of a game
             that is played are.
         marginalizes: whether the pairs of a proposal are the whole support of q, weighted by q itself.
+        sparse: whether q is a sparse distribution that the estimator makes of the scores; else it is the space's own.
         relaxes: whether the latents that are decoded are relaxed ones, inside the simplex or the cube, with a density.
         holds_entropy: whether the objective is a bound on the evidence that already holds the entropy of q.
         regulariser: the entropy H ``[..., K] -> [...]`` with ``q = argmax_p p . s + H(p)`` for the scores s of all states:
@@ -126,6 +127,7 @@ class Estimator(nn.Module, ABC):
     unbiased: bool
     samples_states: bool = False
     marginalizes: bool = False
+    sparse: bool = False
     relaxes: bool = False
     holds_entropy: bool = False
     regulariser: Callable[[Tensor], Tensor] = staticmethod(shannon_entropy)

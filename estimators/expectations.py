@@ -91,12 +91,13 @@ def expectation(estimator: Estimator, space: Space, draws: Draws) -> Expectation
     Over the support that the estimator itself decodes, where it marginalizes; else over the states with any mass, while they
     are no more than :data:`MOST_DECODED` an example; else over :data:`SAMPLES` samples.
     """
-    q = None if estimator.marginalizes or space.lacks("all_states") else estimator.probabilities(space)
     if estimator.marginalizes:
         proposal = estimator.propose(space, draws)
         pairs = proposal.pairs
         most_likely = _heaviest(pairs, proposal.weights)
         return Expectation(pairs, proposal.weights, proposal.entropy, most_likely, pairs.counts, sampled=False)
+    listed = space.listed or estimator.sparse or space.states <= MOST_DECODED
+    q = estimator.probabilities(space) if listed else None
     exact = q is not None and int((q > 0).sum()) <= MOST_DECODED * len(q)
     # Samples are drawn before the estimator draws what it decodes: they are the same for every estimator.
     states = None if exact else _samples(space, q, draws)

@@ -88,15 +88,24 @@ class GumbelScores(NoisyScores):
     Args:
         scores: ``[B, N K]``, those of one variable after those of another.
         categories: K.
+        log_probabilities: ``[B, N K]``, their log-softmax, where it is known already.
 
     References:
         - Maddison, Tarlow and Minka (2014), A* sampling, https://arxiv.org/abs/1411.0030.
         - Jang, Gu and Poole (2017), Categorical reparameterization with Gumbel-softmax, https://arxiv.org/abs/1611.01144.
     """
 
-    def __init__(self, scores: Tensor, categories: int) -> None:
+    def __init__(self, scores: Tensor, categories: int, log_probabilities: Tensor | None = None) -> None:
         self.scores = scores
         self.categories = categories
+        self._log_probabilities = log_probabilities
+
+    @property
+    def log_probabilities(self) -> Tensor:
+        """``[B, N K]``, differentiable."""
+        if self._log_probabilities is None:
+            self._log_probabilities = self.split(self.scores).log_softmax(-1).flatten(-2)
+        return self._log_probabilities
 
     def split(self, x: Tensor) -> Tensor:
         """``[..., N K]`` to ``[..., N, K]``."""
@@ -107,11 +116,11 @@ class GumbelScores(NoisyScores):
 
     @property
     def mean(self) -> Tensor:
-        return self.split(self.scores).log_softmax(-1).exp().flatten(-2)
+        return self.log_probabilities.exp()
 
     def normalised(self) -> GumbelScores:
-        log_probabilities = self.split(self.scores).log_softmax(-1).flatten(-2)
-        return self.of(log_probabilities.clamp(min=MASKED))
+        finite = self.log_probabilities.clamp(min=MASKED)
+        return GumbelScores(finite, self.categories, finite)
 
     def perturb(self, draws: Draws) -> Tensor:
         return self.scores + draws.gumbel(self.scores)
@@ -142,7 +151,7 @@ class GumbelScores(NoisyScores):
 
     def extended_log_probability(self, vectors: Tensor) -> Tensor:
         # No matrix product: under autocast that would be in half precision.
-        return (vectors * self.split(self.scores).log_softmax(-1).flatten(-2)).sum(-1)
+        return (vectors * self.log_probabilities).sum(-1)
 
     def log_density(self, logits: Tensor, temperature: Tensor | float) -> Tensor:
         return concrete_log_density(self.split(self.scores), self.split(logits), temperature).sum(-1)

@@ -217,7 +217,7 @@ class SignalGame(nn.Module):
         embedded = self.receiver.embed(self.features[games.images])
         logits = self.receiver(found.pairs, embedded).to(found.weights.dtype)
         place = found.pairs.gather(target)
-        correct = (logits.argmax(-1) == place).to(logits.dtype)
+        correct = (logits.argmax(-1) == place).double()
         log_probability = logits.log_softmax(-1).gather(1, place.unsqueeze(1))[:, 0]
         loss = REWARDS[self.reward].expected(log_probability)
         choice = self.receiver(found.most_likely, embedded).argmax(-1)

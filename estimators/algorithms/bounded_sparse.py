@@ -52,6 +52,7 @@ class BoundedSparse(Estimator):
     """
 
     unbiased = True
+    sparse = True
     regulariser = staticmethod(gini_entropy)
     uses = frozenset({"all_states", "score", "k_best"})
 

@@ -50,6 +50,7 @@ class SparseMarginalization(Estimator):
 
     unbiased = True
     marginalizes = True
+    sparse = True
     uses = frozenset({"all_states", "score"})
 
     def __init__(self, *, alpha: float = 2.0, learned: bool = False) -> None:

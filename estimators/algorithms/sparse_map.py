@@ -144,6 +144,7 @@ class SparseMAP(Estimator):
 
     unbiased = True
     marginalizes = True
+    sparse = True
     uses = frozenset({"bit_scores"})
 
     def __init__(self, *, budget: int | None = None) -> None:

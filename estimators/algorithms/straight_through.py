@@ -33,7 +33,7 @@ class StraightThrough(Estimator):
     uses = frozenset({"sample", "entropy", "noisy_scores"})
 
     def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
-        mean = space.noisy_scores().mean
+        mean = space.mean
         value = space.vectors(space.sample(draws, 1))[:, 0] + (mean - mean.detach())
         return Proposal(Latents.relaxed(value), value.new_ones(space.batch_size), space.entropy(), context=context)
 

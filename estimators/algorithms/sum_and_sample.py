@@ -67,7 +67,7 @@ class SumAndSample(Estimator):
         mass = mass.unsqueeze(1)
         states = torch.cat([best, sampled], 1)
         # The states summed weigh q and the sampled one what they leave; its q / q has the gradient of its log.
-        weights = space.log_probability(states).exp()
+        weights = space.probability(states)
         last = weights[:, -1:]
         ratio = torch.where(mass > 0, last / last.detach().clamp(min=torch.finfo(last.dtype).tiny), 1.0)
         weights = torch.cat([weights[:, :-1], mass * ratio], 1)

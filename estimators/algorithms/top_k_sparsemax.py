@@ -41,6 +41,7 @@ class TopKSparsemax(Estimator):
 
     unbiased = True
     marginalizes = True
+    sparse = True
     regulariser = staticmethod(gini_entropy)
     uses = frozenset({"k_best", "score"})
 

@@ -33,6 +33,7 @@ def contract_faults(estimator: Estimator, problem: Problem, coupling: bool) -> t
         "the auxiliary loss reaches the encoder or the decoder": run.auxiliary_is_separate,
         "value, weights and metrics must be detached": run.reports_are_detached,
         "marginalizes, but its pairs are not the support of q, weighted by q": run.support_is_whole,
+        "sparse and its probabilities disagree: unless declared so, q is the space's own": run.q_is_told,
         "relaxes and what the relaxation says of its latents disagree": run.relaxation_is_told,
         "q does not maximise p . s + H(p) for its regulariser H": run.regulariser_fits,
     }
@@ -99,6 +100,11 @@ class Contract:
         once = self.pairs.sum(found)
         weights = self.pairs.sum(found * self.estimate.weights.unsqueeze(1))
         return torch.equal(once, (self.q > 0).to(once.dtype)) and torch.allclose(weights, self.q, rtol=1e-9, atol=1e-12)
+
+    @property
+    def q_is_told(self) -> bool:
+        """Sparse where that is declared, and the space's own elsewhere."""
+        return self.estimator.sparse or torch.equal(self.q, self.space.probabilities)
 
     @property
     def relaxation_is_told(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import ClassVar, final
 
@@ -31,6 +30,7 @@ class Categorical(Space):
     """
 
     name: ClassVar[str] = "categorical"
+    listed: ClassVar[bool] = True
 
     def __init__(self, scores: Tensor) -> None:
         self.scores = as_scores(scores)
@@ -41,10 +41,6 @@ class Categorical(Space):
     @property
     def states(self) -> float:
         return self.size
-
-    @property
-    def most_states(self) -> float:
-        return math.inf  # their scores are all there already
 
     @property
     def leaf(self) -> Tensor:
@@ -76,6 +72,9 @@ class Categorical(Space):
     def log_probability(self, states: Tensor) -> Tensor:
         return self.log_probabilities.gather(1, states)
 
+    def probability(self, states: Tensor) -> Tensor:
+        return self.probabilities.gather(1, states)
+
     def entropy(self) -> Tensor:
         return -(self.probabilities * self.log_probabilities.clamp(min=-NO_MASS)).sum(-1)
 
@@ -103,7 +102,11 @@ class Categorical(Space):
         return states
 
     def noisy_scores(self) -> GumbelScores:
-        return GumbelScores(self.scores, self.size)
+        return GumbelScores(self.scores, self.size, self.log_probabilities)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.probabilities
 
     def vectors(self, states: Tensor) -> Tensor:
         """``[B, S, K]``: the one-hot vectors of states."""

@@ -115,7 +115,11 @@ class Categoricals(Space):
         return (states * self._places).sum(-1)
 
     def noisy_scores(self) -> GumbelScores:
-        return GumbelScores(self.scores, self.categories)
+        return GumbelScores(self.scores, self.categories, self.log_probabilities.flatten(1))
+
+    @property
+    def mean(self) -> Tensor:
+        return self.log_probabilities.exp().flatten(1)
 
     def vectors(self, states: Tensor) -> Tensor:
         """``[B, S, N K]``: the one-hot vectors of states."""

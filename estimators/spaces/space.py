@@ -81,9 +81,11 @@ class Space(ABC):
         batch_size: number of examples, B.
         dtype: floating-point type of probabilities.
         device: of all tensors.
+        listed: whether the score of every state is there from the start; else states are made of parts, and many.
     """
 
     name: ClassVar[str]
+    listed: ClassVar[bool] = False
     batch_size: int
     dtype: torch.dtype
     device: torch.device
@@ -92,11 +94,6 @@ class Space(ABC):
     def states(self) -> float:
         """How many states there are; infinity where they cannot be counted."""
         return math.inf
-
-    @property
-    def most_states(self) -> float:
-        """How many may be enumerated."""
-        return MOST_STATES
 
     @property
     @abstractmethod
@@ -115,8 +112,8 @@ class Space(ABC):
         """Why this space cannot do something; nothing, if it can."""
         if getattr(type(self), capability) is getattr(Space, capability):
             return f"a {self.name} latent cannot {CAPABILITIES[capability]}"
-        if capability == "all_states" and self.states > self.most_states:
-            return f"this {self.name} latent has {written(self.states)} states, and at most {self.most_states:,} are enumerated"
+        if capability == "all_states" and not self.listed and self.states > MOST_STATES:
+            return f"this {self.name} latent has {written(self.states)} states, and at most {MOST_STATES:,} are enumerated"
         return ""
 
     def _incapable(self, capability: Capability) -> Incapable:
@@ -131,6 +128,10 @@ class Space(ABC):
     def log_probability(self, states: Tensor) -> Tensor:
         """``[B, S]``: log q of states, differentiable."""
         raise self._incapable("log_probability")
+
+    def probability(self, states: Tensor) -> Tensor:
+        """``[B, S]``: q of states, differentiable."""
+        return self.log_probability(states).exp()
 
     def entropy(self) -> Tensor:
         """``[B]``: the entropy of q in nats, differentiable. What has no mass adds nothing, to its gradient neither."""
@@ -169,6 +170,11 @@ class Space(ABC):
 
     def noisy_scores(self) -> NoisyScores:
         """The scores as what noise turns into samples, hard or relaxed."""
+        raise self._incapable("noisy_scores")
+
+    @property
+    def mean(self) -> Tensor:
+        """``[B, V]``: the mean of q's vectors, differentiable."""
         raise self._incapable("noisy_scores")
 
     def vectors(self, states: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def evidence(
         - Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, https://arxiv.org/abs/1509.00519.
         - Correia, Niculae, Aziz and Martins (2020), https://arxiv.org/abs/2007.01919, for the sparse q.
     """
-    if space.states <= max(samples, MOST_DECODED if space.most_states == math.inf else 0):
+    if space.states <= max(samples, MOST_DECODED if space.listed else 0):
         joint = _in_parts(log_joint, space, space.all_states())
         return Evidence(joint.logsumexp(1), joint.new_zeros(len(joint)))
     if estimator.marginalizes:

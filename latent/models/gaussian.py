@@ -25,9 +25,13 @@ class Gaussian(Space):
     def __init__(self, scores: Tensor) -> None:
         self.scores = as_scores(scores)
         self.batch_size, self.dtype, self.device = len(scores), self.scores.dtype, self.scores.device
-        self.mean, self.log_variance = self.scores.chunk(2, 1)
+        self._mean, self.log_variance = self.scores.chunk(2, 1)
         if not self.scores.detach().isfinite().all():
             raise FloatingPointError("the mean or the variance of a Gaussian latent is not finite")
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
 
     @property
     def leaf(self) -> Tensor:

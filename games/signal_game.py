@@ -196,7 +196,9 @@ class SignalGame(nn.Module):
         ``target``, an image of the data set, the most likely ``message``, and the image that the receiver's ``choice`` is.
         """
         games = self.fixed_games[split]
-        chunk = max(1, MOST_SCORES_AT_ONCE // (min(self.vocabulary_size, MOST_DECODED) * self.candidates))
+        # Of a game there are scores of the candidates for each message decoded, and several tensors of all messages.
+        scores = max(min(self.vocabulary_size, MOST_DECODED) * self.candidates, 4 * self.vocabulary_size)
+        chunk = max(1, MOST_SCORES_AT_ONCE // scores)
         generator = torch.Generator(self.features.device).manual_seed(derived_seed("evaluation", split))
         parts = [
             part

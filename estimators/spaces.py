@@ -14,12 +14,10 @@ from torch import Tensor, nn
 
 from estimators.draws import Draws
 from estimators.pairs import Latents
+from estimators.softmax import NO_MASS, entropy, weigh
 
 MOST_STATES = 1 << 16
 """States that an enumeration of bit vectors may have: those of 16 bits."""
-
-NO_MASS = 1e3
-"""A state or bit whose log-probability is this far below zero has no mass in double precision: e to this power is zero."""
 
 
 def as_scores(scores: Tensor) -> Tensor:
@@ -92,6 +90,10 @@ class Space(ABC):
     @abstractmethod
     def entropy(self) -> Tensor:
         """``[B]``: the entropy of q in nats, differentiable. What has no mass adds nothing, to its gradient neither."""
+
+    @abstractmethod
+    def weigh(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`log_probability` of states and :meth:`entropy`, at the cost of one."""
 
     @abstractmethod
     def argmax(self) -> Tensor:
@@ -176,7 +178,10 @@ class Categorical(Space):
         return self.log_probabilities.gather(1, states)
 
     def entropy(self) -> Tensor:
-        return -(self.probabilities * self.log_probabilities.clamp(min=-NO_MASS)).sum(-1)
+        return entropy(self.probabilities, self.log_probabilities)
+
+    def weigh(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        return weigh(self.scores, states, self.log_probabilities, self.probabilities)
 
     def argmax(self) -> Tensor:
         return self.scores.argmax(-1, keepdim=True)
@@ -242,6 +247,10 @@ class BitVector(Space):
         # A bit and its opposite have the same entropy: log(1 + e^s) - s sigmoid(s) of the score that is not positive.
         scores = -self.scores.abs().clamp(max=NO_MASS)
         return (nn.functional.softplus(scores) - nn.functional.silu(scores)).sum(-1)
+
+    def weigh(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        entropy = self.entropy()
+        return self.log_probability(states), entropy
 
     def argmax(self) -> Tensor:
         return (self.scores.detach() > 0).to(self.scores.dtype).unsqueeze(1)

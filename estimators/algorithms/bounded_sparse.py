@@ -9,7 +9,7 @@ from torch import Tensor
 
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
-from estimators.mappings import alpha_entmax, gini_entropy, support_entropy
+from estimators.mappings import alpha_entmax, gini_entropy, sparse_entmax, support_entropy
 from estimators.options import OptionError
 from estimators.spaces import Categorical
 
@@ -69,17 +69,17 @@ class BoundedSparse(Estimator):
 
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         space = Categorical(scores)
-        q = alpha_entmax(space.scores, 2.0)
+        states, q = sparse_entmax(space.scores, 2.0)
         support = q.detach() > 0
         size = support.sum(1, keepdim=True)
         beyond = size > self.budget
-        heaviest = torch.zeros_like(support).scatter(1, space.k_best(self.summed), True)
+        heaviest = support & self._summed(space, states)
         tail = self._tail(support & ~heaviest & beyond, beyond, draws, q.dtype)
         keep = torch.where(beyond, heaviest | tail, support)
         others = (size - self.summed).to(q.dtype)
         weights = torch.where(tail, q * others / self.sampled, q)
         return Proposal(
-            space.select(space.all_states(), keep),
+            space.select(states, keep),
             weights[keep],
             support_entropy(q).sum(1),
             context=context,
@@ -87,8 +87,13 @@ class BoundedSparse(Estimator):
             metrics={"support": size[:, 0].to(q.dtype), "beyond_budget": beyond[:, 0].to(q.dtype)},
         )
 
+    def _summed(self, space: Categorical, states: Tensor) -> Tensor:
+        """``[B, W]``: which of the ``states`` are among the heaviest of all."""
+        none = torch.zeros(space.batch_size, space.size, dtype=torch.bool, device=states.device)
+        return none.scatter(1, space.k_best(self.summed), True).gather(1, states)
+
     def _tail(self, rest: Tensor, beyond: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
-        """``[B, K]``: which of the others are sampled; none where the support fits."""
+        """``[B, W]``: which of the others are sampled; none where the support fits."""
         none = torch.zeros_like(rest)
         if not beyond.any():
             return none

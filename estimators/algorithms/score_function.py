@@ -84,11 +84,12 @@ class ScoreFunction(Estimator):
         if extra.shape[1]:
             states = torch.cat([index, extra], 1)
             weights = torch.cat([weights, q.scores.new_zeros(extra.shape[:2])], 1)
+        log_probability, entropy = q.weigh(index)
         return Proposal(
             latents=q.select(states),
             weights=weights.flatten(),
-            entropy=q.entropy(),
-            log_probability=q.log_probability(index).flatten(),
+            entropy=entropy,
+            log_probability=log_probability.flatten(),
             context=context,
         )
 

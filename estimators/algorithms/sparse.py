@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
-from estimators.mappings import SMALLEST_EXCESS, alpha_entmax, support_entropy, tsallis_entropy
+from estimators.mappings import SMALLEST_EXCESS, alpha_entmax, sparse_entmax, support_entropy, tsallis_entropy
 from estimators.options import OptionError
 from estimators.spaces import Categorical
 
@@ -80,10 +80,10 @@ class SparseMarginalization(Estimator):
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         space = Categorical(scores)
         alpha = self.alpha
-        q = alpha_entmax(space.scores, alpha)
-        latents = space.select(space.all_states(), q.detach() > 0)
-        assert latents.index is not None
-        weights = q.flatten().index_select(0, latents.row * space.size + latents.index)
+        states, q = sparse_entmax(space.scores, alpha)
+        keep = q.detach() > 0
+        latents = space.select(states, keep)
+        weights = q.flatten().index_select(0, keep.flatten().nonzero()[:, 0])
         reported = {"alpha": alpha.detach().expand(space.batch_size)} if isinstance(alpha, Tensor) else {}
         entropy = latents.sum(support_entropy(weights))
         return Proposal(latents, weights, entropy, context=context, metrics=reported)

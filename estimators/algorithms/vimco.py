@@ -91,11 +91,12 @@ class VIMCO(Estimator):
     def propose(self, scores: Tensor, draws: Draws, context: Tensor | None = None) -> Proposal:
         q = self.space(scores)
         index = q.sample(draws, self.samples)
+        log_probability, entropy = q.weigh(index)
         return Proposal(
             latents=q.select(index),
             weights=q.scores.new_full((q.batch_size * self.samples,), 1 / self.samples),
-            entropy=q.entropy(),
-            log_probability=q.log_probability(index).flatten(),
+            entropy=entropy,
+            log_probability=log_probability.flatten(),
             context=context,
         )
 

@@ -16,6 +16,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from estimators.softmax import row_chunks
+
 Outcome = TypeVar("Outcome")
 
 MOST_ENUMERATED = 4
@@ -84,9 +86,16 @@ class RandomDraws(Draws):
 
     def categorical(self, probabilities: Tensor, samples: int) -> Tensor:
         # The first state whose cumulative probability exceeds a uniform number: never one of zero probability.
-        cumulative = probabilities.detach().cumsum(-1, dtype=torch.float64)
-        uniform = self._uniform(cumulative, (len(cumulative), samples))
-        return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+        probabilities = probabilities.detach()
+        uniform = self._uniform(probabilities, (len(probabilities), samples))
+        chosen = torch.empty_like(uniform, dtype=torch.int64)
+        memory = None
+        for rows in row_chunks(probabilities):
+            part = probabilities[rows]
+            memory = torch.empty_like(part, dtype=torch.float64) if memory is None else memory[: len(part)]
+            cumulative = torch.cumsum(part, -1, dtype=torch.float64, out=memory)
+            chosen[rows] = torch.searchsorted(cumulative, uniform[rows] * cumulative[:, -1:], right=True)
+        return chosen
 
     def without_replacement(self, probabilities: Tensor, samples: int) -> Tensor:
         # The largest ones of p / Exp(1), largest first, are such a sequence.

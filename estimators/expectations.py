@@ -118,9 +118,7 @@ def _samples(space: Space, q: Tensor | None, draws: Draws) -> Tensor:
     """Samples of q, of which all probabilities are known, or which is the space's own."""
     if q is None:
         return space.sample(draws, SAMPLES)
-    places = draws.categorical(q, SAMPLES)
-    every = space.all_states()
-    return every.gather(1, places.view(*places.shape, *[1] * (every.ndim - 2)).expand(-1, -1, *every.shape[2:]))
+    return space.at(draws.categorical(q, SAMPLES))
 
 
 def _heaviest(pairs: Pairs, weights: Tensor) -> Pairs:

@@ -3,13 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-import entmax
 import torch
 from torch import Tensor
 
+from estimators.thresholds import search, threshold
+
 SMALLEST_EXCESS = 1e-6
 """Closest that alpha may come to 1, where the arithmetic of the mapping still is precise."""
+
+CLOSED = (2.0, 1.5)
+"""Values of alpha whose powers are precise in any precision: sparsemax and 1.5-entmax."""
+
+
+def _number(alpha: float | Tensor) -> float:
+    return float(alpha.detach() if isinstance(alpha, Tensor) else alpha)
+
+
+class _AlphaEntmax(torch.autograd.Function):
+    """The mapping of every state at hand. Its backward pass is made of differentiable operations, so that it has one too."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, alpha: float | Tensor, start: Tensor | None) -> Tensor:
+        beta = 1 / (_number(alpha) - 1)
+        levels = (scores - scores.amax(-1, keepdim=True)).div_(beta)  # the best at zero: precise however large the scores are
+        heights = levels.sub_(threshold(levels, beta, start)).clamp_(min=0)
+        if beta == 1:
+            q = heights
+        elif beta == 2:
+            q = heights.square_()
+        else:
+            q = heights.pow_(beta)
+            q.div_(q.sum(-1, keepdim=True))
+        ctx.save_for_backward(q, alpha if isinstance(alpha, Tensor) else None)
+        ctx.alpha = _number(alpha)
+        return q
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        r"""``r * (g - mean)`` with rates :math:`r = q^{2 - \alpha}` and the mean of g that they weigh."""
+        q, alpha = ctx.saved_tensors
+        # At zero neither a power nor a logarithm has a slope, which a backward pass through this one would ask for.
+        used = q > 0
+        needed = ctx.needs_input_grad[1]
+        positive = torch.where(used, q, 1) if needed or torch.is_grad_enabled() else q
+        if alpha is None:
+            rates = used.to(q.dtype) if ctx.alpha == 2 else positive ** (2 - ctx.alpha)
+        else:
+            logarithm = positive.log()
+            growth = torch.expm1(logarithm * (1 - alpha))
+            rates = q + q * growth
+        if positive is not q:
+            rates = torch.where(used, rates, 0)
+        centered = gradient - (rates * gradient).sum(-1, keepdim=True) / rates.sum(-1, keepdim=True)
+        if not needed:
+            return rates * centered, None, None
+        # The derivative of q in alpha is beta d, but for a multiple of the rates, which adds nothing to what is centred:
+        # d = -q (log q + beta (q ** (-1 / beta) - 1)), of order 1 / beta though its terms are not.
+        change = q * (logarithm + growth / (alpha - 1)) / (1 - alpha)
+        return rates * centered, (centered * change).sum(), None
+
+
+_apply: Callable[[Tensor, float | Tensor, Tensor | None], Tensor] = _AlphaEntmax.apply
+
+
+def sparse_entmax(scores: Tensor, alpha: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Alpha-entmax as states and their probabilities: of many states, only of those that may have any.
+
+    Args:
+        scores: ``[B, K]``; ``-inf`` masks.
+        alpha: in (1, 2]; a number, or ``[]`` where it is learned.
+
+    Returns:
+        ``[B, W]`` int64, states that hold the support of q in increasing order, and ``[B, W]``, their probabilities,
+        differentiable as in :func:`alpha_entmax`. Rows that need less than W states end with state 0 at no probability.
+    """
+    few, start = search(scores.detach(), _number(alpha))
+    if few is None:
+        states = torch.arange(scores.shape[1], device=scores.device).expand(len(scores), -1)
+    else:
+        states, scores = few.states, scores.gather(1, few.states).masked_fill(few.padding, -torch.inf)
+    if isinstance(alpha, float) and alpha in CLOSED:
+        return states, _apply(scores, alpha, start)
+    # A power of 1 / (alpha - 1): in single precision it would be noise where alpha is near 1.
+    precise = alpha.double() if isinstance(alpha, Tensor) else alpha
+    return states, _apply(scores.double(), precise, None if start is None else start.double()).to(scores.dtype)
 
 
 def alpha_entmax(scores: Tensor, alpha: float | Tensor) -> Tensor:
@@ -23,19 +102,8 @@ def alpha_entmax(scores: Tensor, alpha: float | Tensor) -> Tensor:
         Peters, Niculae and Martins (2019), https://arxiv.org/abs/1905.05702.
         Correia, Niculae and Martins (2019), https://arxiv.org/abs/1909.00015, for the gradient of alpha.
     """
-    # The best score at zero keeps the arithmetic precise. A state this far below has no mass: lifting it there changes neither
-    # q nor a gradient, and keeps the -inf of masked states out.
-    lowest = -2 / (float(alpha.detach() if isinstance(alpha, Tensor) else alpha) - 1)
-    scores = (scores - scores.detach().amax(-1, keepdim=True)).clamp(min=lowest)
-    exact = {2.0: entmax.sparsemax, 1.5: entmax.entmax15}.get(alpha) if isinstance(alpha, float) else None
-    if exact:
-        q: Tensor = exact(scores, dim=-1)
-        return q
-    # A power of 1 / (alpha - 1): in single precision it would be noise where alpha is near 1.
-    if isinstance(alpha, Tensor):
-        alpha = alpha.double().expand(scores.shape[0], 1)
-    q = entmax.entmax_bisect(scores.double(), alpha, dim=-1)
-    return q.to(scores.dtype)
+    states, q = sparse_entmax(scores, alpha)
+    return q if q.shape == scores.shape else torch.zeros_like(scores).scatter_add(1, states, q)
 
 
 def support_entropy(weights: Tensor) -> Tensor:

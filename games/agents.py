@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from estimators import LatentLinear, Latents, dot_products, start_near_zero
+from games.scalar_function import scalar_function
 
 
 class MLPSender(nn.Module):
@@ -64,9 +64,8 @@ class ScalarFunctionSender(nn.Module):
 
     def forward(self, target: Tensor) -> Tensor:
         """``[B, F]`` to scores ``[B, K]``."""
-        embedded = self.embed(target)
-        hidden = torch.sigmoid(self.contract(torch.sigmoid(self.expand(embedded.unsqueeze(-1)))))
-        return self.score(hidden.squeeze(-1)) / self.temperature
+        hidden = scalar_function(self.embed(target), self.expand.weight, self.contract.weight)
+        return self.score(hidden) / self.temperature
 
 
 class DotProductReceiver(nn.Module):

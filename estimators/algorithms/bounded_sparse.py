@@ -9,7 +9,7 @@ from torch import Tensor
 
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
-from estimators.mappings import alpha_entmax, gini_entropy, support_entropy
+from estimators.mappings import alpha_entmax, gini_entropy, sparse_entmax, support_entropy
 from estimators.options import OptionError
 from estimators.spaces import Space
 
@@ -70,17 +70,17 @@ class BoundedSparse(Estimator):
         return alpha_entmax(space.all_scores, 2.0)
 
     def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
-        q = alpha_entmax(space.all_scores, 2.0)
+        places, q = sparse_entmax(space.all_scores, 2.0)
         support = q.detach() > 0
         size = support.sum(1, keepdim=True)
         beyond = size > self.budget
-        heaviest = torch.zeros_like(support).scatter(1, space.code(space.k_best(self.summed)), True)
+        heaviest = support & self._summed(space, places)
         tail = self._tail(support & ~heaviest & beyond, beyond, draws, q.dtype)
         keep = torch.where(beyond, heaviest | tail, support)
         others = (size - self.summed).to(q.dtype)
         weights = torch.where(tail, q * others / self.sampled, q)
         return Proposal(
-            space.select(space.all_states(), keep),
+            space.select(space.at(places), keep),
             weights[keep],
             support_entropy(q).sum(1),
             context=context,
@@ -88,8 +88,13 @@ class BoundedSparse(Estimator):
             metrics={"support": size[:, 0].to(q.dtype), "beyond_budget": beyond[:, 0].to(q.dtype)},
         )
 
+    def _summed(self, space: Space, places: Tensor) -> Tensor:
+        """``[B, W]``: which of the states at ``places`` are among the heaviest of all."""
+        none = torch.zeros(space.batch_size, int(space.states), dtype=torch.bool, device=places.device)
+        return none.scatter(1, space.code(space.k_best(self.summed)), True).gather(1, places)
+
     def _tail(self, rest: Tensor, beyond: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
-        """``[B, K]``: which of the others are sampled; none where the support fits."""
+        """``[B, W]``: which of the others are sampled; none where the support fits."""
         none = torch.zeros_like(rest)
         if not beyond.any():
             return none

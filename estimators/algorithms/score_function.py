@@ -78,11 +78,12 @@ class ScoreFunction(Estimator):
         if extra.shape[1]:
             states = torch.cat([sampled, extra], 1)
             weights = torch.cat([weights, space.full(0, *extra.shape[:2])], 1)
+        log_probability, entropy = space.weigh(sampled)
         return Proposal(
             pairs=space.select(states),
             weights=weights.flatten(),
-            entropy=space.entropy(),
-            log_probability=space.log_probability(sampled).flatten(),
+            entropy=entropy,
+            log_probability=log_probability.flatten(),
             context=context,
         )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from estimators.base import Estimate, Estimator, Proposal
 from estimators.draws import Draws
-from estimators.mappings import SMALLEST_EXCESS, alpha_entmax, support_entropy, tsallis_entropy
+from estimators.mappings import SMALLEST_EXCESS, alpha_entmax, sparse_entmax, support_entropy, tsallis_entropy
 from estimators.options import OptionError
 from estimators.spaces import Space
 
@@ -83,9 +83,10 @@ class SparseMarginalization(Estimator):
 
     def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
         alpha = self.alpha
-        q = alpha_entmax(space.all_scores, alpha)
+        places, q = sparse_entmax(space.all_scores, alpha)
         keep = q.detach() > 0
-        pairs, weights = space.select(space.all_states(), keep), q.masked_select(keep)
+        pairs = space.select(space.at(places), keep)
+        weights = q.flatten().index_select(0, keep.flatten().nonzero()[:, 0])
         reported = {"alpha": alpha.detach().expand(space.batch_size)} if isinstance(alpha, Tensor) else {}
         entropy = pairs.sum(support_entropy(weights))
         return Proposal(pairs, weights, entropy, context=context, metrics=reported)

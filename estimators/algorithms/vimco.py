@@ -85,11 +85,12 @@ class VIMCO(Estimator):
 
     def propose(self, space: Space, draws: Draws, context: Tensor | None = None) -> Proposal:
         states = space.sample(draws, self.samples)
+        log_probability, entropy = space.weigh(states)
         return Proposal(
             pairs=space.select(states),
             weights=space.full(1 / self.samples, space.batch_size * self.samples),
-            entropy=space.entropy(),
-            log_probability=space.log_probability(states).flatten(),
+            entropy=entropy,
+            log_probability=log_probability.flatten(),
             context=context,
         )
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from estimators.draws import Draws
 from estimators.pairs import Latents
 from estimators.relaxations import LogisticScores
+from estimators.softmax import NO_MASS
 from estimators.spaces import products
-from estimators.spaces.categorical import NO_MASS
 from estimators.spaces.space import Distinct, Space, as_scores, refuse
 
 

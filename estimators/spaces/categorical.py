@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from estimators.draws import Draws
 from estimators.pairs import Latents
 from estimators.relaxations import GumbelScores
+from estimators.softmax import entropy, weigh
 from estimators.spaces.space import Distinct, Space, as_scores, refuse
-
-NO_MASS = 1e3
-"""A state whose log-probability is this far below zero has no mass in double precision: e to this power is zero."""
 
 
 @final
@@ -76,7 +74,10 @@ class Categorical(Space):
         return self.probabilities.gather(1, states)
 
     def entropy(self) -> Tensor:
-        return -(self.probabilities * self.log_probabilities.clamp(min=-NO_MASS)).sum(-1)
+        return entropy(self.probabilities, self.log_probabilities)
+
+    def weigh(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        return weigh(self.scores, states, self.log_probabilities, self.probabilities)
 
     def argmax(self) -> Tensor:
         return self.scores.argmax(-1, keepdim=True)
@@ -100,6 +101,9 @@ class Categorical(Space):
 
     def code(self, states: Tensor) -> Tensor:
         return states
+
+    def at(self, places: Tensor) -> Tensor:
+        return places
 
     def noisy_scores(self) -> GumbelScores:
         return GumbelScores(self.scores, self.size, self.log_probabilities)

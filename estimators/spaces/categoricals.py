@@ -12,8 +12,8 @@ from estimators.draws import Draws
 from estimators.options import OptionError
 from estimators.pairs import Latents
 from estimators.relaxations import GumbelScores
+from estimators.softmax import NO_MASS
 from estimators.spaces import products
-from estimators.spaces.categorical import NO_MASS
 from estimators.spaces.space import Distinct, Space, as_scores, refuse
 
 

@@ -129,6 +129,11 @@ class Space(ABC):
         """``[B, S]``: log q of states, differentiable."""
         raise self._incapable("log_probability")
 
+    def weigh(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`log_probability` of states and :meth:`entropy`, at the cost of one where they share their work."""
+        entropy = self.entropy()
+        return self.log_probability(states), entropy
+
     def probability(self, states: Tensor) -> Tensor:
         """``[B, S]``: q of states, differentiable."""
         return self.log_probability(states).exp()
@@ -203,6 +208,11 @@ class Space(ABC):
     def code(self, states: Tensor) -> Tensor:
         """``[B, S]`` int64: the place of each state among all states."""
         raise self._incapable("all_states")
+
+    def at(self, places: Tensor) -> Tensor:
+        """States: those at some places ``[B, S]`` among all."""
+        every = self.all_states()
+        return every.gather(1, places.view(*places.shape, *[1] * (every.ndim - 2)).expand(-1, -1, *every.shape[2:]))
 
     def enumerate(self) -> Pairs:
         """Every state of every example."""

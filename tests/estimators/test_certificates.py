@@ -235,7 +235,7 @@ FAULTS = {
     ),
     "entmax: normalised again": (
         ("entmax", {}, estimators.SparseMarginalization.propose),
-        ("q = alpha_entmax(space.scores, alpha)", "q = alpha_entmax(space.scores, alpha).softmax(1)"),
+        ("sparse_entmax(space.scores, alpha)", "(space.all_states(), alpha_entmax(space.scores, alpha).softmax(1))"),
     ),
     "top-k: constant weights": (
         ("top_k_sparsemax", {"k": 2}, estimators.TopKSparsemax.combine),

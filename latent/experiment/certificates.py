@@ -17,6 +17,7 @@ from estimators.certificates.certify import Certificate, certify
 from estimators.certificates.problems import FAMILY
 from estimators.options import label, nearest
 from latent.experiment import parts
+from latent.experiment.options import bound, options_model
 from latent.experiment.yaml_source import Source, parse_override, with_overrides
 
 COLUMNS = ("estimator", "unbiased", "encoder\nbias", "decoder\nbias", "vari-\nance", "calls", "var ×\ncalls")
@@ -141,9 +142,9 @@ def build(name: str, options: dict[str, Any]) -> Estimator:
         OptionError: if it has no such option, or a value is of the wrong type or out of range.
     """
     part = parts.estimators()[name]
-    model = parts.options_model(part)
+    model = options_model(part)
     try:
-        values = model.model_validate(options).model_dump()
+        chosen = model.model_validate(options)
     except ValidationError as error:
         problem = error.errors()[0]
         option = ".".join(map(str, problem["loc"]))
@@ -154,7 +155,7 @@ def build(name: str, options: dict[str, Any]) -> Estimator:
             raise OptionError(option, f"{name} needs this option: latent certify {name} {option}=VALUE") from None
         raise OptionError(option, f"{problem['msg']}, got {problem['input']!r}") from None
     try:
-        estimator: Estimator = part(**values)
+        estimator: Estimator = bound(chosen)()
     except OptionError:
         raise
     except Exception as error:  # it may come from anywhere, and raise anything

@@ -4,35 +4,69 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, cached_property, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from estimators import OptionError
 from estimators.options import nearest
+from estimators.parts import Registry
 from latent.experiment import parts
-from latent.experiment.yaml_source import ConfigurationError, Override, Source, parse_override, read, with_overrides
+from latent.experiment.optimizers import OPTIMIZERS
+from latent.experiment.options import (
+    STRICT,
+    Choice,
+    Chosen,
+    Options,
+    available,
+    choice,
+    choice_of,
+    choices,
+    default_names,
+    describe,
+    options_model,
+)
+from latent.experiment.schedules import SCHEDULES
+from latent.experiment.yaml_source import (
+    Block,
+    ConfigurationError,
+    Key,
+    Mark,
+    Override,
+    Source,
+    laid_over,
+    parse_override,
+    read,
+    read_layers,
+    with_overrides,
+)
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class Training(BaseModel):
-    """How the parameters are trained: Adam (Kingma and Ba 2015) on batches drawn afresh."""
+class TrainingSettings(BaseModel):
+    """How the parameters are trained, on batches drawn afresh."""
 
-    model_config = parts.STRICT
+    model_config = STRICT
 
     steps: int = Field(5000, ge=1, description="Training steps, those of a warm start not counted.")
     batch_size: int = Field(64, ge=1, description="Examples of a step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    optimizer: Annotated[Chosen, Choice(OPTIMIZERS, "adam")] = Field(
+        "adam", validate_default=True, description="The optimiser and its options."
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate, where the schedule's factor is 1.")
+    schedule: Annotated[Chosen, Choice(SCHEDULES, "constant")] = Field(
+        "constant", validate_default=True, description="The schedule of the learning rates and its options."
+    )
     estimator_learning_rate: float | None = Field(
         None, gt=0, description="Learning rate of the estimator's own parameters; without it, learning_rate."
     )
-    weight_decay: float = Field(0.0, ge=0, description="Weight of the L2 penalty on the task's parameters, in Adam's gradient.")
     warm_start_steps: int = Field(
         0, ge=0, description="Steps before those, in which a task that has a warm start (ssvae) trains on that alone."
     )
@@ -50,13 +84,13 @@ class Training(BaseModel):
 # They decide no result. A probe adds to the rows of metrics, and changes nothing else in them nor in a checkpoint: a run may
 # go on with other probes, is comparable with a run that has none, and keeps the hash that it had before there were any.
 UNNOTICED = ("checkpoint_every", "probe_every", "probe_examples", "probe_draws")
-"""Options of :class:`Training` that a run's hash leaves out."""
+"""Options of the training that a run's hash leaves out."""
 
 
 class Tracking(BaseModel):
     """Where metrics go besides the run's metrics.jsonl."""
 
-    model_config = parts.STRICT
+    model_config = STRICT
 
     wandb: Literal["online", "offline", "disabled"] | None = Field(
         None,
@@ -70,7 +104,7 @@ class Tracking(BaseModel):
 class Sweep(BaseModel):
     """Which runs ``latent sweep`` makes of a file, and how it runs them."""
 
-    model_config = parts.STRICT
+    model_config = STRICT
 
     configurations: Annotated[list[str] | dict[str, dict[str, Any] | None], Field(min_length=1)] | None = Field(
         None,
@@ -101,7 +135,7 @@ class Sweep(BaseModel):
 class Common(BaseModel):
     """Keys that every configuration has."""
 
-    model_config = parts.STRICT
+    model_config = STRICT
 
     experiment: str = Field(
         "default",
@@ -114,52 +148,49 @@ class Common(BaseModel):
         "32-true", description="Arithmetic: single, double, or bfloat16 autocast."
     )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads; results depend on it in the last bits.")
-    train: Training = Field(default_factory=lambda: Training.model_validate({}), description="Training.")
+    train: TrainingSettings = Field(default_factory=lambda: TrainingSettings.model_validate({}), description="Training.")
     tracking: Tracking = Field(default_factory=lambda: Tracking.model_validate({}), description="Tracking.")
 
 
-def _choice(available: dict[str, parts.Part], name: str | None, description: str) -> Any:
-    """A field for one of several parts: that of ``name``, or of whichever the key ``name`` says."""
-    if name is not None:
-        return (parts.options_model(available[name], name), Field(description=description))
-    union = _union([parts.options_model(part, each) for each, part in available.items()], "name")
-    return (union, Field(description=description))
+class Settings(Common):
+    """A whole configuration, checked. That of a task has a block with the task's options besides."""
+
+    task: str
+    estimator: Chosen
+    data: Chosen
+
+    def options_of(self, section: str) -> Options:
+        """The task's own options, from its block."""
+        options: Options = getattr(self, section)
+        return options
 
 
-def _union(models: list[type[BaseModel]], discriminator: str) -> Any:
-    """One of several models, told apart by a key."""
-    union: Any = reduce(or_, models)
-    return Annotated[union, Field(discriminator=discriminator)] if len(models) > 1 else union
+def root_model(task: str) -> type[Settings]:
+    """The model of the configurations of ``task``."""
+    return _root_model(task, parts.tasks()[task])
 
 
-def root_model(task: str, estimator: str | None = None, data: str | None = None) -> type[BaseModel]:
-    """The model of a whole configuration of ``task``; of all estimators and data sets where none is named."""
-    part: Any = parts.tasks()[task]
-    options = parts.options_model(part)
+@cache
+def _root_model(task: str, part: type[parts.Task]) -> type[Settings]:
+    datasets, options = part.datasets, options_model(part)
+    if not isinstance(datasets, Registry):
+        datasets = Registry("data set", datasets)
     fields: dict[str, Any] = {
         "task": (Literal[task], Field(description="The task.")),
-        "estimator": _choice(parts.estimators(), estimator, "The gradient estimator and its options."),
-        "data": _choice(dict(part.datasets), data, "The data set and its options."),
+        "estimator": choice(parts.ALL_ESTIMATORS, None, "The gradient estimator and its options."),
+        "data": choice(datasets, None, "The data set and its options."),
         part.section: (options, Field(default_factory=options, description=f"Options of the task {task}.")),
     }
-    return create_model(
-        f"{part.__name__}Configuration",
-        __base__=Common,
-        __doc__=f"An experiment on the task {task}: {parts.describe(part)}",
-        **fields,
-    )
+    description = f"An experiment on the task {task}: {describe(part)}"
+    return create_model(f"{part.__name__}Configuration", __base__=Settings, __doc__=description, **fields)
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> Block:
     """The JSON Schema of a configuration file, which may leave to the file it extends whatever it does not say."""
     models = [root_model(task) for task in parts.tasks()]
     sweep = TypeAdapter(Sweep).json_schema()
-    schema = TypeAdapter(_union(models, "task")).json_schema()
-    schema.pop("discriminator", None)
-    if "oneOf" in schema:  # a file that leaves its task to the one that it extends may fit several
-        schema["anyOf"] = schema.pop("oneOf")
-    roots = [schema["$defs"][model.__name__] for model in models] if len(models) > 1 else [schema]
-    for root in roots:
+    schema = TypeAdapter(reduce(or_, models)).json_schema()  # a file that leaves its task to another may fit several
+    for root in (schema["$defs"][model.__name__] for model in models):
         root.pop("required")
         root["properties"]["extends"] = {
             "type": "string",
@@ -169,16 +200,56 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
+class Place(NamedTuple):
+    """Where configurations name a part.
+
+    Attributes:
+        key: the dotted key.
+        kind: what a part there is called.
+        tasks: the tasks that have the key, where not all have it with the same parts.
+        parts: the parts that can be named there, those of other distributions too.
+    """
+
+    key: str
+    kind: str
+    tasks: list[str]
+    parts: Mapping[str, Callable[..., object]]
+
+
+def places() -> list[Place]:
+    """Every place where configurations name a part, at any depth."""
+    tasks = parts.tasks()
+    found: dict[tuple[str, Registry[Any]], dict[str, None]] = {}
+    for task in tasks:
+        for key, chosen in choices(root_model(task)):
+            found.setdefault((key, chosen.registry), {})[task] = None
+    inside = [
+        Place(f"{key}.name", registry.kind, list(users) if len(users) < len(tasks) else [], available(registry))
+        for (key, registry), users in found.items()
+    ]
+    return [Place("task", "task", [], tasks), *sorted(inside, key=lambda place: place.key.startswith("train."))]
+
+
 @dataclass(frozen=True)
 class Configuration:
-    """A valid configuration: ``data`` is complete, with every default; ``source`` knows where each key was written."""
+    """A valid configuration, complete with every default; ``source`` knows where each key was written."""
 
-    data: dict[str, Any]
+    settings: Settings
     source: Source
 
+    @cached_property
+    def data(self) -> Block:
+        """The configuration as plain data."""
+        return self.settings.model_dump()
+
     def error(self, block: str, error: OptionError) -> ConfigurationError:
-        """What a part's constructor found wrong, with its place in the configuration."""
-        return ConfigurationError.at(self.source.mark((block, error.option)), f"{block}.{error.option}: {error.message}")
+        """What the constructor of a part, or of one inside it, found wrong, with its place in the configuration."""
+        dotted = f"{block}.{error.option}"
+        return ConfigurationError.at(self.source.mark(tuple(dotted.split("."))), f"{dotted}: {error.message}")
+
+    def in_full(self, path: Key, value: object) -> object:
+        """A value that was given for a key, with a block for every name that stands for one."""
+        return _in_full(value, reduce(lambda block, key: block[key], path, self.data))
 
     def digest(self, fingerprint: str) -> str:
         """Hash of all that decides results but the seed: no paths, no tracking, no device's number, but the data's content."""
@@ -189,26 +260,32 @@ class Configuration:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def _in_full(given: Any, complete: Any) -> Any:
+    if isinstance(complete, dict):
+        block = {"name": given} if isinstance(given, str) else given
+        return {key: _in_full(value, complete.get(key)) for key, value in block.items()}
+    return given
+
+
 def load(path: Path, overrides: Sequence[str | Override]) -> Configuration:
     """Read a configuration file with overrides, ``KEY=VALUE`` where they are text.
 
     Raises:
         ConfigurationError: with the place of every mistake, and what would have been right.
     """
-    source, sweep = read_sweep(path)
+    layers = read_layers(path)
+    source, sweep = _without_sweep(laid_over(Source(), layers))
     if "configurations" in sweep.data:
         raise ConfigurationError.at(sweep.mark(("configurations",)), "this is a sweep of several files; latent sweep runs it")
-    source = with_overrides(source, [parse_override(each) if isinstance(each, str) else each for each in overrides])
-    available: Any = parts.tasks()
-    task = _chosen(source, ("task",), available, "task")
-    estimator = _chosen(source, ("estimator", "name"), parts.estimators(), "estimator")
-    data = _chosen(source, ("data", "name"), available[task].datasets, "data set")
-    model = root_model(task, estimator, data)
+    given = [parse_override(each) if isinstance(each, str) else each for each in overrides]
+    task = _task(with_overrides(source, [each for each in given if each[0][:1] == ("task",)]))
+    model = root_model(task)
+    source, _ = _without_sweep(laid_over(Source(default_names(model)), layers))
+    source = with_overrides(source, given)
     try:
-        resolved = model.model_validate(source.data)
+        return Configuration(model.model_validate(source.data), source)
     except ValidationError as error:
-        raise ConfigurationError([_problem(source, model, dict(problem)) for problem in error.errors()]) from None
-    return Configuration(resolved.model_dump(), source)
+        raise ConfigurationError([_problem(source, model, problem) for problem in error.errors()]) from None
 
 
 def read_sweep(path: Path) -> tuple[Source, Source]:
@@ -217,7 +294,10 @@ def read_sweep(path: Path) -> tuple[Source, Source]:
     Raises:
         ConfigurationError: if a file is missing, unreadable or wrong.
     """
-    source = read(path)
+    return _without_sweep(read(path))
+
+
+def _without_sweep(source: Source) -> tuple[Source, Source]:
     sweep = source.within("sweep")
     if not isinstance(source.data.pop("sweep", {}), dict):
         raise ConfigurationError.at(source.mark(("sweep",)), "sweep must be a block of keys")
@@ -234,7 +314,7 @@ def sweep_settings(block: Source) -> Sweep:
     try:
         return Sweep.model_validate(block.data)
     except ValidationError as error:
-        problems: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
+        problems = error.errors()
     described = {}
     for problem in problems:
         key, *below = (str(part) for part in problem["loc"])
@@ -246,33 +326,48 @@ def sweep_settings(block: Source) -> Sweep:
     raise ConfigurationError(list(described.values()))
 
 
-def _chosen(source: Source, path: tuple[str, ...], available: Any, kind: str) -> str:
-    """The part named at ``path``, known to exist."""
-    block = source.data.get(path[0])
-    if len(path) > 1 and block is not None and not isinstance(block, dict):
-        example = f"{path[0]}: {{name: {next(iter(available))}}}"
-        message = f"{path[0]} must be a block with a name, such as '{example}', got {_shown(block)}"
-        raise ConfigurationError.at(source.mark(path[:1]), message)
-    value = block.get(path[1]) if len(path) > 1 and block else block
-    dotted = ".".join(path)
-    if value is None:
-        raise ConfigurationError.at(source.mark(path), f"{dotted} is missing; one of: {', '.join(available)}")
-    if not isinstance(value, str) or value not in available:
-        message = (
-            f"{dotted}: there is no {kind} {_shown(value)}{nearest(str(value), available)}; one of: {', '.join(available)}"
-        )
-        raise ConfigurationError.at(source.mark(path), message)
-    return value
+def _task(source: Source) -> str:
+    """The task that a configuration names, known to exist."""
+    task, available = source.data.get("task"), parts.tasks()
+    if task is None:
+        raise ConfigurationError.at(source.mark(("task",)), f"task is missing; one of: {', '.join(available)}")
+    if not isinstance(task, str) or task not in available:
+        raise ConfigurationError.at(source.mark(("task",)), _unknown("task", "task", task, available))
+    return task
 
 
-def _problem(source: Source, model: Any, error: dict[str, Any]) -> Any:
+def _unknown(dotted: str, kind: str, name: object, available: Mapping[str, object]) -> str:
+    close = nearest(str(name), available)
+    return f"{dotted}: there is no {kind} {_shown(name)}{close}; one of: {', '.join(available)}"
+
+
+def _place(model: type[BaseModel], location: Sequence[int | str]) -> tuple[Key, type[BaseModel] | None, Choice | None]:
+    """Where in a configuration an error is: its keys, and the model of the block around it, or what is to be chosen there."""
+    path: list[str] = []
+    inside: type[BaseModel] | None = model
+    around, chosen = inside, None
+    steps = iter(map(str, location))
+    for step in steps:
+        path.append(step)
+        field = inside.model_fields.get(step) if inside else None
+        around, chosen = inside, choice_of(field)
+        if chosen is not None:
+            inside = chosen.models.get(next(steps, ""))  # the name of the part comes next in an error's location
+            chosen = chosen if inside is None else None
+        else:
+            kind = field.annotation if field else None
+            inside = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return tuple(path), around, chosen
+
+
+def _problem(source: Source, model: type[BaseModel], error: ErrorDetails) -> tuple[Mark, str]:
     """One of pydantic's errors, as a mark and a message in the words of a configuration."""
-    path = tuple(map(str, error["loc"]))
+    path, block, chosen = _place(model, error["loc"])
     dotted = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        for key in path[:-1]:
-            model = model.model_fields[key].annotation
-        keys = sorted(model.model_fields)
+    if chosen is not None:
+        return _no_choice(source, path, chosen, error["input"])
+    if error["type"] == "extra_forbidden" and block is not None:
+        keys = sorted(block.model_fields)
         place = f" in {'.'.join(path[:-1])}" if path[:-1] else ""
         known = f"keys{place}: {', '.join(keys)}" if keys else f"{'.'.join(path[:-1])} has no options"
         return source.mark(path), f"{dotted}: unknown key {path[-1]!r}{nearest(path[-1], keys)}; {known}"
@@ -283,10 +378,23 @@ def _problem(source: Source, model: Any, error: dict[str, Any]) -> Any:
     if error["type"] == "model_type":
         message = "must be a block of keys"
     if error["type"] == "string_pattern_mismatch":
-        message = f"{model.model_fields[path[0]].description.rstrip('.')}; must match {error['ctx']['pattern']}"
+        meaning = model.model_fields[path[0]].description or ""
+        message = f"{meaning.rstrip('.')}; must match {error['ctx']['pattern']}"
     return source.mark(path), f"{dotted}: {message}, got {_shown(error['input'])}"
 
 
-def _shown(value: Any) -> str:
+def _no_choice(source: Source, path: Key, chosen: Choice, value: object) -> tuple[Mark, str]:
+    """What is wrong where a part is to be chosen, and none is."""
+    dotted, available = ".".join(path), chosen.models
+    if value is None or (isinstance(value, dict) and "name" not in value):
+        return source.mark((*path, "name")), f"{dotted}.name is missing; one of: {', '.join(available)}"
+    if isinstance(value, dict):
+        return source.mark((*path, "name")), _unknown(f"{dotted}.name", chosen.registry.kind, value["name"], available)
+    first = next(iter(available))
+    message = f"{dotted} must be a block with a name, such as '{path[-1]}: {{name: {first}}}', or that name alone"
+    return source.mark(path), f"{message}, got {_shown(value)}"
+
+
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -95,15 +95,15 @@ class _Run:
         self.experiment = experiment
         self.reporter = reporter
         self.directory = experiment.directory
-        self.settings = experiment.configuration["train"]
-        self.steps = self.settings["warm_start_steps"] + self.settings["steps"]
+        self.settings = experiment.configuration.settings.train
+        self.steps = self.settings.warm_start_steps + self.settings.steps
         self.training = Training(experiment)
         self.begun = time.monotonic()
         self.pictures: dict[str, Path] = {}
 
     def to_its_end(self, stop: threading.Event | None) -> dict[str, Any]:
         rows = self._restore()
-        configuration, steps = self.experiment.configuration, self.steps
+        configuration, steps = self.experiment.configuration.data, self.steps
         self.directory.begin(configuration)
         self.reporter.start(self.directory.path, self.training.step, steps, self.training.task.headline)
         sink = WandbSink(configuration, self.directory.path, self.experiment.identity, rows)
@@ -143,7 +143,12 @@ class _Run:
             raise RunError(f"{error}. {ADVICE}{where}") from error
         step = self.training.step
         last = step == self.steps
-        due = {name: last or step % self.settings[f"{name}_every"] == 0 for name in ("log", "evaluate", "checkpoint")}
+        every = {
+            "log": self.settings.log_every,
+            "evaluate": self.settings.evaluate_every,
+            "checkpoint": self.settings.checkpoint_every,
+        }
+        due = {name: last or step % steps == 0 for name, steps in every.items()}
         self.reporter.advance(step)
         row = self._metrics(due["evaluate"], last) if due["log"] or due["evaluate"] else {}
         row |= self._probe()
@@ -159,7 +164,7 @@ class _Run:
     def _metrics(self, evaluate: bool, last: bool) -> dict[str, Any]:
         """Means of the steps since the last call, norms of gradients, and evaluations."""
         row: dict[str, Any] = {f"train/{name}": value for name, value in self.training.means.pop().items()}
-        row |= gradient_norms(self.training.task)
+        row |= gradient_norms(self.training.objective.network)
         try:
             for split in ("val", "test"):
                 if last or (evaluate and split == "val"):
@@ -178,10 +183,10 @@ class _Run:
 
         In a warm start there is none: the estimator has no part in it.
         """
-        every, step = self.settings["probe_every"], self.training.step
-        if not every or step % every or step <= self.settings["warm_start_steps"]:
+        every, step = self.settings.probe_every, self.training.step
+        if not every or step % every or step <= self.settings.warm_start_steps:
             return {}
-        return self.training.probe(self.settings["probe_examples"], self.settings["probe_draws"])
+        return self.training.probe(self.settings.probe_examples, self.settings.probe_draws)
 
     def _seconds(self) -> float:
         return time.monotonic() - self.begun
@@ -203,9 +208,9 @@ class _Run:
 
     def _summary(self, row: dict[str, Any]) -> dict[str, Any]:
         """The last row of metrics, with what names the run."""
-        configuration = self.experiment.configuration
-        names = {"task": configuration["task"], "estimator": configuration["estimator"]["name"]}
-        return {"run": self.experiment.identity, **names, "seed": configuration["seed"], **row}
+        settings = self.experiment.configuration.settings
+        names = {"task": settings.task, "estimator": settings.estimator.name}
+        return {"run": self.experiment.identity, **names, "seed": settings.seed, **row}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from estimators.options import label
 from latent.experiment import parts
+from latent.experiment.options import options_model
 from latent.experiment.run_directory import RunDirectory
 from latent.experiment.yaml_source import flatten
 
@@ -61,7 +62,7 @@ def estimator_label(options: dict[str, Any]) -> str:
     It tells estimators apart in W&B, which cannot group runs by keys with dots in them, such as ``estimator.name``.
     """
     name, part = options["name"], parts.estimators().get(options["name"])
-    fields = parts.options_model(part, name).model_fields if part else {}
+    fields = options_model(part).model_fields if part else {}
     own = {key for key, field in fields.items() if key in options and options[key] != field.default} - {"name"}
     return label(name, {key: value for key, value in options.items() if key in own})
 

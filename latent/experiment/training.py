@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch.nn.parameter import UninitializedParameter
 
-from estimators import derived_seed
+from estimators import Estimator, derived_seed
 from latent.experiment.experiment import Experiment
 from latent.experiment.metrics import RunningMeans, gradient_norm
 from latent.experiment.probe import Probe, unnoticed
@@ -36,22 +35,14 @@ class Training:
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        settings = experiment.configuration["train"]
-        self.batch_size = settings["batch_size"]
-        self.seed = experiment.configuration["seed"]
+        settings = experiment.configuration.settings
+        self.settings = settings.train
+        self.seed = settings.seed
         self.fabric = experiment.fabric
         self.objective = experiment.objective
         self.task, self.estimator = self.objective.task, self.objective.estimator
-        self._materialise()
-        rate = settings["learning_rate"]
-        self.rates = [rate, settings["estimator_learning_rate"] or rate]
-        self.warm_start_steps = settings["warm_start_steps"]
-        self.warm_rates = [settings["warm_start_learning_rate"] or rate, self.rates[1]]
-        groups = [
-            {"params": list(self.task.parameters()), "weight_decay": settings["weight_decay"]},
-            {"params": list(self.estimator.parameters())},
-        ]
-        self.optimizer = torch.optim.Adam(groups, lr=rate, fused=True)
+        self.optimizer = experiment.optimizer
+        self.schedule = experiment.schedule
         self.module, self.wrapped_optimizer = self.fabric.setup(self.objective, self.optimizer)
         device = self.fabric.device
         self.generators = {
@@ -63,12 +54,16 @@ class Training:
         self.means = RunningMeans(device)
         self.warned_of_probe = False
 
-    def _materialise(self) -> None:
-        """Give parameters that wait for their first input their size, before an optimiser is made of them."""
-        if any(isinstance(parameter, UninitializedParameter) for parameter in self.objective.parameters()):
-            generator = torch.Generator().manual_seed(derived_seed("first batch"))
-            self.objective.eval()
-            self.objective(self.task.draw(1, generator), generator)
+    def _rates(self) -> tuple[float, float]:
+        """Learning rates of the next step: of the task and of the estimator."""
+        settings = self.settings
+        rate = settings.learning_rate
+        own = settings.estimator_learning_rate or rate
+        after_warm_start = self.step - settings.warm_start_steps
+        if after_warm_start < 0:
+            return settings.warm_start_learning_rate or rate, own
+        factor = self.schedule(after_warm_start)
+        return rate * factor, own * factor
 
     def train_step(self) -> None:
         """Draw a batch and take one step of the optimiser.
@@ -78,11 +73,11 @@ class Training:
         """
         before = self._volatile_state()
         self.module.train()
-        warm = self.step < self.warm_start_steps
-        for group, rate in zip(self.optimizer.param_groups, self.warm_rates if warm else self.rates, strict=True):
+        warm = self.step < self.settings.warm_start_steps
+        for group, rate in zip(self.optimizer.param_groups, self._rates(), strict=True):
             group["lr"] = rate
         try:
-            batch = self.task.draw(self.batch_size, self.generators["batches"])
+            batch = self.task.draw(self.settings.batch_size, self.generators["batches"])
             objective, metrics = self.module(batch, self.generators["estimator"], warm)
             if not torch.isfinite(objective):
                 raise FloatingPointError(f"the objective is {float(objective.detach())}")
@@ -131,12 +126,13 @@ class Training:
         device = self.fabric.device
         seeds = {name: derived_seed("probe", self.seed, self.step, name) for name in ("batch", "estimator", "default")}
         probe = Probe(self.estimator, draws)
+        stand_in = cast(Estimator, probe)
         try:
-            with unnoticed(self.task, device, seeds["default"]):
+            with unnoticed(self.objective.network, device, seeds["default"]):
                 batch = self.task.draw(examples, torch.Generator().manual_seed(seeds["batch"]))
                 batch = self.fabric.strategy.precision.convert_input(batch)  # as the accelerator does in training
                 with self.fabric.autocast():
-                    self.task(batch, probe, torch.Generator(device).manual_seed(seeds["estimator"]))
+                    self.task(batch, stand_in, torch.Generator(device).manual_seed(seeds["estimator"]))
             metrics = probe.metrics()
         except (ValueError, FloatingPointError) as error:
             if not self.warned_of_probe:

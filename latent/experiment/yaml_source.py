@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ MOST_DEPTH = 32
 MOST_DIGITS = 18
 
 Key = tuple[str, ...]
+
+Block = dict[str, Any]
+"""A mapping of plain data, as YAML and JSON hold it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class ConfigurationError(Exception):
 class Source:
     """A mapping of plain data and the mark of each of its keys, by path; ``()`` is the mark of the whole."""
 
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Block = field(default_factory=dict)
     marks: dict[Key, Mark] = field(default_factory=dict)
 
     def mark(self, key: Key) -> Mark:
@@ -65,20 +69,23 @@ class Source:
         return self.marks.get(key, Mark("configuration"))
 
     def merged_with(self, child: Source) -> Source:
-        """``child`` laid over this: blocks merge key by key, but one whose ``name`` changes is replaced whole."""
+        """``child`` laid over this: blocks merge key by key, but one whose ``name`` changes is replaced whole.
+
+        A name alone, laid over a block that has a name or under any block, is the block with that name.
+        """
         data, marks = dict(self.data), dict(self.marks)
         if () in child.marks:
             marks[()] = child.marks[()]
         for key, value in child.data.items():
-            old = data.get(key)
-            blocks = [block for block in (old, value) if isinstance(block, dict)]
-            names = {block["name"] for block in blocks if isinstance(block.get("name"), str)}
-            if len(blocks) == 2 and len(names) <= 1:
-                inner = self.within(key).merged_with(child.within(key))
+            blocks = _blocks(data.get(key), value)
+            if blocks is not None:
+                old, new = Source(blocks[0], self.within(key).marks), Source(blocks[1], child.within(key).marks)
+                inner = old.merged_with(new)
+                data[key] = inner.data
             else:
                 marks = {path: mark for path, mark in marks.items() if path[:1] != (key,)}
                 inner = child.within(key)
-            data[key] = inner.data if isinstance(value, dict) else value
+                data[key] = value
             marks.update({(key, *path): mark for path, mark in inner.marks.items()})
         return Source(data, marks)
 
@@ -87,6 +94,18 @@ class Source:
         value = self.data.get(key)
         marks = {path[1:]: mark for path, mark in self.marks.items() if path[:1] == (key,)}
         return Source(value if isinstance(value, dict) else {}, marks)
+
+
+def _blocks(old: object, new: object) -> tuple[Block, Block] | None:
+    """What is to be merged where one value is laid over another; None where the new one replaces it."""
+    if isinstance(old, str) and isinstance(new, dict):
+        old = {"name": old}
+    if isinstance(new, str) and isinstance(old, dict) and "name" in old:
+        new = {"name": new}
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return None
+    names = {block["name"] for block in (old, new) if isinstance(block.get("name"), str)}
+    return (old, new) if len(names) <= 1 else None
 
 
 class _Loader(yaml.SafeLoader):
@@ -194,8 +213,22 @@ def parse(text: str, source: str) -> Source:
     return Source(data, reader.marks)
 
 
-def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
-    """Read a file and what it extends.
+def read(path: Path) -> Source:
+    """Read a file, laid over what it extends.
+
+    Raises:
+        ConfigurationError: if a file is missing, unreadable or wrong, or extends itself.
+    """
+    return laid_over(Source(), read_layers(path))
+
+
+def laid_over(source: Source, layers: Iterable[Source]) -> Source:
+    """Layers over a source, each over those before it."""
+    return reduce(Source.merged_with, layers, source)
+
+
+def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Source]:
+    """Read a file and what it extends, which comes before it.
 
     Raises:
         ConfigurationError: if a file is missing, unreadable or wrong, or extends itself.
@@ -210,7 +243,7 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigurationError.at(Mark(str(path)), f"cannot be read: {reason}") from error
     if "extends" not in source.data:
-        return source
+        return [source]
     parent, mark = source.data.pop("extends"), source.marks.pop(("extends",))
     if not isinstance(parent, str):
         raise ConfigurationError.at(mark, f"extends: must name a file, got {parent!r}")
@@ -224,7 +257,7 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
         raise ConfigurationError.at(mark, f"extends: there is no file {str(target)[:200]!r}") from error
     if len(seen) > MOST_DEPTH:
         raise ConfigurationError.at(mark, f"extends: more than {MOST_DEPTH} files extend each other")
-    return read(target, (*seen, path.resolve())).merged_with(source)
+    return [*read_layers(target, (*seen, path.resolve())), source]
 
 
 Override = tuple[Key, Source]
@@ -282,7 +315,7 @@ def with_overrides(source: Source, overrides: Iterable[Override]) -> Source:
     """
     together = Source()
     given: list[Key] = []
-    for path, single in overrides:
+    for path, single in (_named(source, *each) for each in overrides):
         for other in given:
             if path[: len(other)] == other or other[: len(path)] == path:
                 message = f"{'.'.join(path)} and {'.'.join(other)} cannot both be given"
@@ -290,6 +323,20 @@ def with_overrides(source: Source, overrides: Iterable[Override]) -> Source:
         given.append(path)
         together = together.merged_with(single)
     return source.merged_with(together)
+
+
+def _named(source: Source, path: Key, single: Source) -> Override:
+    """An override whose value is the name alone of a block that has one sets the block's ``name``."""
+    block, value = _at(source.data, path), _at(single.data, path)
+    if isinstance(value, str) and isinstance(block, dict) and "name" in block:
+        return override((*path, "name"), value, single.marks[path])
+    return path, single
+
+
+def _at(data: object, path: Key) -> object:
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

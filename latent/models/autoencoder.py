@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Autoencoder(ImageTask):
     The objective is the negative ELBO; see :func:`latent.models.elbo.elbo`.
     """
 
-    headline = "elbo"
+    headline: ClassVar[str] = "elbo"
     beta = 1.0
     space: Any
     """The kind of latent."""

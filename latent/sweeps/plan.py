@@ -267,7 +267,8 @@ def _runs(member: _Member, out: Path, contents: dict[str, Any]) -> Iterator[Plan
                 raise ConfigurationError.at(given.marks[path], "seed cannot be given beside the seeds of the sweep")
         configuration = load(member.file, [*member.overrides, *chosen, *seed])
         digest = prepare(configuration, out, contents).digest
-        grid = flatten({".".join(key): value for (key, _, _), value in zip(member.grid, values, strict=True)})
+        set_here = zip(member.grid, values, strict=True)
+        grid = flatten({".".join(key): configuration.in_full(key, value) for (key, _, _), value in set_here})
         if isinstance(configuration.data["data"].get("path"), str):  # whoever runs it may have another working directory
             configuration.data["data"]["path"] = str(Path(configuration.data["data"]["path"]).expanduser().absolute())
         for number in seeds or [configuration.data["seed"]]:

@@ -5,8 +5,8 @@ import json
 import jsonschema
 import pytest
 
-from latent.experiment import parts
-from latent.experiment.configuration import json_schema, load
+from latent.experiment.configuration import json_schema, load, places
+from latent.experiment.options import describe, options_model
 from latent.experiment.yaml_source import ConfigurationError, Mark, parse, parse_override, read
 from tests.conftest import ROOT
 
@@ -107,10 +107,9 @@ def test_defaults_come_from_the_constructors(tmp_path):
 
 
 def test_every_option_is_documented():
-    groups = [parts.estimators(), parts.tasks(), *(task.datasets for task in parts.tasks().values())]
-    for name, part in [item for group in groups for item in group.items()]:
-        assert parts.describe(part), name
-        for option, field in parts.options_model(part).model_fields.items():
+    for name, part in [item for place in places() for item in place.parts.items()]:
+        assert describe(part), name
+        for option, field in options_model(part).model_fields.items():
             assert field.description, f"{name}.{option}"
 
 
@@ -176,7 +175,7 @@ def test_an_error_in_a_base_file_names_the_base_file(tmp_path):
         ("a: &x [*x]\n", "nested deeper than"),
         ("? [a, b]\n: 1\n", "a key must be a plain word"),
         ("a: \x00\n", "this is not YAML"),
-        (BASE.replace("{name: gumbel_softmax}", "dense"), "bad.yaml:2:1: estimator must be a block with a name"),
+        (BASE.replace("{name: gumbel_softmax}", "3"), "bad.yaml:2:1: estimator must be a block with a name"),
         (BASE.replace("{name: synthetic}", "[1]"), "bad.yaml:3:1: data must be a block with a name"),
         (BASE + "game:\n", "bad.yaml:4:1: game: must be a block of keys, got None"),
         (BASE + "seed: 123456789012345678901\n", "bad.yaml:4:7: a whole number of more than 18 digits"),
@@ -244,7 +243,7 @@ def test_overrides_that_contradict_each_other_are_refused(tmp_path, overrides):
 
 
 def test_a_mistake_beside_an_override_is_not_blamed_on_it(tmp_path):
-    message = problem(BASE + "game:\n  candidatez: 3\n", tmp_path, "game.hidden_size=3")
+    message = problem(BASE + "game:\n  candidatez: 3\n", tmp_path, "game.vocabulary_size=3")
     assert message.startswith("bad.yaml:5:3: game.candidatez")
 
 

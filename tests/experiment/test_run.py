@@ -461,7 +461,7 @@ def test_the_line_of_a_mistake_is_shown(tiny, tmp_path):
     tiny.write_text(tiny.read_text().replace("  steps:", "  stepz:"))
     errors = call(tiny, "--out", tmp_path).stderr
     assert "   stepz: 60" in errors
-    assert "tiny.yaml:18:3" in errors.replace("\n", "")
+    assert "tiny.yaml:19:3" in errors.replace("\n", "")
 
 
 def interrupted(tiny, tmp_path, monkeypatch):
@@ -508,7 +508,7 @@ def test_files_can_be_read_by_others_as_the_umask_says(tiny, tmp_path):
 
 def test_a_checkpoint_of_another_configuration(tiny, tmp_path, monkeypatch):
     directory = interrupted(tiny, tmp_path, monkeypatch)
-    call(tiny, "--out", tmp_path / "other", "game.hidden_size=9")
+    call(tiny, "--out", tmp_path / "other", "game.sender.hidden_size=9")
     other = run_directory(tmp_path / "other")
     shutil.copy(other / "checkpoint.pt", directory / "checkpoint.pt")
     result = call(tiny, "--out", tmp_path)

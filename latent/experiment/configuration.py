@@ -30,6 +30,7 @@ from latent.experiment.options import (
     choices,
     default_names,
     describe,
+    option_keys,
     options_model,
 )
 from latent.experiment.schedules import SCHEDULES
@@ -370,7 +371,9 @@ def _problem(source: Source, model: type[BaseModel], error: ErrorDetails) -> tup
         keys = sorted(block.model_fields)
         place = f" in {'.'.join(path[:-1])}" if path[:-1] else ""
         known = f"keys{place}: {', '.join(keys)}" if keys else f"{'.'.join(path[:-1])} has no options"
-        return source.mark(path), f"{dotted}: unknown key {path[-1]!r}{nearest(path[-1], keys)}; {known}"
+        inside = [key for key in option_keys(block) if key.endswith(f".{path[-1]}")]
+        hint = f"; did you mean {inside[0]!r}?" if inside else nearest(path[-1], keys)
+        return source.mark(path), f"{dotted}: unknown key {path[-1]!r}{hint}; {known}"
     if error["type"] == "missing":
         return source.mark(path), f"{dotted} is missing"
     message = error["msg"].replace("Input should be", "must be").replace("String should", "must")

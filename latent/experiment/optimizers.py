@@ -113,5 +113,5 @@ def sgd(
 
 
 OPTIMIZERS = Registry[Callable[..., optim.Optimizer]](
-    "optimizer", {"adam": adam, "adamw": adamw, "sgd": sgd}, makes=optim.Optimizer, group="discrete_latent.optimizers"
+    "optimiser", {"adam": adam, "adamw": adamw, "sgd": sgd}, makes=optim.Optimizer, group="discrete_latent.optimizers"
 )

@@ -158,6 +158,12 @@ def choices(model: type[BaseModel], prefix: str = "", around: frozenset[Choice] 
             yield from choices(field.annotation, f"{prefix}{key}.", around)
 
 
+def option_keys(model: type[BaseModel]) -> list[str]:
+    """Dotted keys of the options of all parts inside a block, at any depth."""
+    models = [(key, inner) for key, chosen in choices(model) for inner in chosen.models.values()]
+    return [f"{key}.{option}" for key, inner in models for option in inner.model_fields if option != "name"]
+
+
 def default_names(model: type[BaseModel]) -> dict[str, Any]:
     """A block with a ``name`` wherever a part is chosen: the default's, or None."""
     names: dict[str, Any] = {}

@@ -199,7 +199,7 @@ def _of_others(group: str, family: type) -> list[tuple[EntryPoint, Any]]:
             part = entry.load()
             options_model(part)
             if not _makes(part, family):
-                raise TypeError(f"it must make a {family.__name__}: be one, or be annotated to return one")
+                raise TypeError(f"it makes no {family.__name__}: be a subclass, or a function annotated to return one")
         except Exception as error:  # of a distribution that this one knows nothing of
             log.warning("%s: the entry point %r cannot be used: %s: %s", entry.name, entry.value, type(error).__name__, error)
             continue

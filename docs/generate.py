@@ -29,8 +29,8 @@ from estimators.certificates.quality import Quality
 from estimators.options import label
 from latent.experiment import certificates
 from latent.experiment.certificates import Row
-from latent.experiment.configuration import Common, places
 from latent.experiment.options import choice_of, describe, options_model
+from latent.experiment.settings import Common, places
 
 GENERATED = Path(__file__).parent / "generated"
 

@@ -19,7 +19,7 @@ from typing import TypeVar, final
 
 from estimators.options import OptionError, nearest
 
-Part = TypeVar("Part", bound=Callable[..., object])
+Part = TypeVar("Part", bound=Callable[..., object], covariant=True)
 Made = TypeVar("Made")
 
 

@@ -190,17 +190,17 @@ class SignalGame(nn.Module):
         generator = torch.Generator(self.features.device).manual_seed(derived_seed("evaluation", split))
         parts = [
             self._evaluate(Games(*part).to(self.features.device), estimator, generator)
-            for part in zip(*(field.split(chunk) for field in games), strict=True)
+            for part in zip(*(torch.split(field, chunk) for field in games), strict=True)
         ]
         results = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        in_use = results.pop("message").unique().numel()
+        in_use: int = torch.unique(results.pop("message")).numel()
         return {name: float(result.double().mean()) for name, result in results.items()} | {"messages_in_use": in_use}
 
     def _evaluate(self, games: Games, estimator: Estimator, generator: torch.Generator) -> dict[str, Tensor]:
         scores = as_scores(self.sender(self.features[games.target_image]))
         embedded = self.receiver.embed(self.features[games.images])
         everything = Categorical(scores)
-        logits = self.receiver(everything.enumerate(), embedded).to(scores.dtype).unflatten(0, scores.shape)
+        logits = torch.unflatten(self.receiver(everything.enumerate(), embedded).to(scores.dtype), 0, scores.shape)
         target = games.target[:, None]
         correct = (logits.argmax(-1) == target).double()
         log_probability = logits.log_softmax(-1).gather(2, target.unsqueeze(-1).expand(*scores.shape, 1))[..., 0]

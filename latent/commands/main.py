@@ -249,8 +249,8 @@ def _show_certificates(rows: list[Any], columns: tuple[str, ...]) -> None:
 @app.command("list")
 def list_parts() -> None:
     """List tasks, estimators, data sets, agents, optimisers and schedules with their options, defaults and descriptions."""
-    from latent.experiment.configuration import places
     from latent.experiment.options import describe, options_model
+    from latent.experiment.settings import places
 
     for place in places():
         of_tasks = f" of {', '.join(place.tasks)}" if place.tasks else ""
@@ -268,7 +268,7 @@ def list_parts() -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a configuration file, for editors."""
-    from latent.experiment.configuration import json_schema
+    from latent.experiment.settings import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 

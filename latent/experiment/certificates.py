@@ -18,7 +18,8 @@ from estimators.certificates.problems import FAMILY
 from estimators.options import label, nearest
 from latent.experiment import parts
 from latent.experiment.options import bound, options_model
-from latent.experiment.yaml_source import Source, parse_override, with_overrides
+from latent.experiment.overrides import parse_override, with_overrides
+from latent.experiment.yaml_source import Block, Source
 
 COLUMNS = ("estimator", "unbiased", "encoder\nbias", "decoder\nbias", "vari-\nance", "calls", "var ×\ncalls")
 
@@ -46,7 +47,7 @@ class Row:
     passed: bool
     certificates: list[Certificate]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Block:
         """The values of the table's columns."""
         encoder = [certificate.encoder for certificate in self.certificates]
         products = [certificate.encoder.variance * certificate.calls for certificate in self.certificates]
@@ -78,10 +79,10 @@ class Row:
             verdict = self.verdict if self.certificates[0].unbiased else f"no: {self.verdict}"
         return [self.estimator.replace(" ", "\n  "), verdict, *(form(values[key]) for key, form in forms.items())]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Block:
         """Everything."""
         found = [dataclasses.asdict(certificate) for certificate in self.certificates]
-        whole: dict[str, Any] = finite(self.summary() | {"passed": self.passed, "certificates": found})
+        whole: Block = finite(self.summary() | {"passed": self.passed, "certificates": found})
         return whole
 
 
@@ -135,7 +136,7 @@ def entries(words: Sequence[str]) -> list[Entry]:
     return found if chosen else catalogued
 
 
-def build(name: str, options: dict[str, Any]) -> Estimator:
+def build(name: str, options: Block) -> Estimator:
     """An estimator of this project or of an entry point.
 
     Raises:
@@ -167,7 +168,7 @@ def build(name: str, options: dict[str, Any]) -> Estimator:
     return estimator
 
 
-def row(name: str, options: dict[str, Any], done: Callable[[], None] = lambda: None) -> Row:
+def row(name: str, options: Block, done: Callable[[], None] = lambda: None) -> Row:
     """Certify one estimator on every problem of the family; ``done`` is called after each.
 
     Raises:

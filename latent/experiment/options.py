@@ -24,8 +24,12 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from estimators.parts import Part, Registry, made_by
+from latent.experiment.yaml_source import Block
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+
+Maker = Callable[..., Any]
+"""A part: a class or function that makes anything."""
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,7 @@ class Options(BaseModel):
     """The options of a part, checked."""
 
     model_config = STRICT
-    part_: ClassVar[Callable[..., Any]]
+    part_: ClassVar[Maker]
     """What the options are of; with a name that no option has."""
 
 
@@ -53,7 +57,7 @@ class Choice:
         default: the name of the part that a block without a name is about.
     """
 
-    registry: Registry[Any]
+    registry: Registry[Maker]
     default: str | None = None
 
     @property
@@ -81,7 +85,7 @@ class Choice:
         return value
 
 
-def choice(registry: Registry[Any], default: str | None, description: str) -> tuple[object, FieldInfo]:
+def choice(registry: Registry[Maker], default: str | None, description: str) -> tuple[object, FieldInfo]:
     """The type and the field of a part that is chosen from a registry, as ``create_model`` takes them."""
     field = Field(default, validate_default=True, description=description) if default else Field(description=description)
     return Annotated[Chosen, Choice(registry, default)], field
@@ -92,7 +96,7 @@ def choice_of(field: FieldInfo | None) -> Choice | None:
     return next((each for each in (field.metadata if field else ()) if isinstance(each, Choice)), None)
 
 
-def bound(options: Options) -> Callable[..., Any]:
+def bound(options: Options) -> Maker:
     """A part with its options, and the parts inside it with theirs; to be called with what it is made from."""
     given = {key: bound(value) if isinstance(value, Options) else value for key, value in options}
     if isinstance(options, Chosen):
@@ -100,17 +104,17 @@ def bound(options: Options) -> Callable[..., Any]:
     return partial(options.part_, **given)
 
 
-def describe(part: Callable[..., object]) -> str:
+def describe(part: Maker) -> str:
     """The first sentence of a part's docstring."""
     return (docstring_parser.parse(inspect.getdoc(part) or "").short_description or "").replace("``", "")
 
 
 @typing.overload
-def options_model(part: Callable[..., object]) -> type[Options]: ...
+def options_model(part: Maker) -> type[Options]: ...
 @typing.overload
-def options_model(part: Callable[..., object], name: str) -> type[Chosen]: ...
+def options_model(part: Maker, name: str) -> type[Chosen]: ...
 @cache
-def options_model(part: Callable[..., object], name: str = "") -> type[Options]:
+def options_model(part: Maker, name: str = "") -> type[Options]:
     """A pydantic model of a part's options; with ``name``, also of the key ``name`` that chooses the part.
 
     Raises:
@@ -118,7 +122,7 @@ def options_model(part: Callable[..., object], name: str = "") -> type[Options]:
     """
     documented = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(part) or "").params}
     hints = typing.get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
-    fields: dict[str, Any] = {}
+    fields: Block = {}
     if name:
         fields["name"] = (Literal[name], Field(name, description=describe(part)))
     for option in inspect.signature(part).parameters.values():
@@ -164,9 +168,9 @@ def option_keys(model: type[BaseModel]) -> list[str]:
     return [f"{key}.{option}" for key, inner in models for option in inner.model_fields if option != "name"]
 
 
-def default_names(model: type[BaseModel]) -> dict[str, Any]:
+def default_names(model: type[BaseModel]) -> Block:
     """A block with a ``name`` wherever a part is chosen: the default's, or None."""
-    names: dict[str, Any] = {}
+    names: Block = {}
     for key, field in model.model_fields.items():
         found = choice_of(field)
         if found is not None:
@@ -186,12 +190,12 @@ def available(registry: Registry[Part]) -> dict[str, Part]:
         if entry.name in parts:
             log.warning("%s: the entry point %r is ignored: its name is taken", entry.name, entry.value)
         else:
-            parts[entry.name] = part
+            parts[entry.name] = typing.cast("Part", part)
     return parts
 
 
 @cache
-def _of_others(group: str, family: type) -> list[tuple[EntryPoint, Any]]:
+def _of_others(group: str, family: type) -> list[tuple[EntryPoint, Maker]]:
     """What other distributions add to a group; what cannot be used is left out, with a warning."""
     parts = []
     for entry in entry_points(group=group):
@@ -207,6 +211,6 @@ def _of_others(group: str, family: type) -> list[tuple[EntryPoint, Any]]:
     return parts
 
 
-def _makes(part: Callable[..., object], kind: type) -> bool:
+def _makes(part: Maker, kind: type) -> bool:
     made = made_by(part)
     return kind is object or (inspect.isclass(made) and issubclass(made, kind))

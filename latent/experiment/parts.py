@@ -17,6 +17,9 @@ from games import SignalGame
 from latent.experiment.options import available
 from latent.models import VAE, BitVectorVAE, Reparameterization, SemiSupervisedVAE
 
+Batch = Any
+"""What a task draws and reads; each has a type of its own."""
+
 
 class Task(Protocol):
     """What the runner asks of a task; a task is also an ``nn.Module``, made from a data set and its own options."""
@@ -40,7 +43,7 @@ class Task(Protocol):
     def check_estimator(self, estimator: Estimator) -> None:
         """Raise OptionError if the estimator cannot train this task."""
 
-    def draw(self, batch_size: int, generator: Generator) -> object:
+    def draw(self, batch_size: int, generator: Generator) -> Batch:
         """A training batch."""
 
     def evaluate(self, split: str, estimator: Estimator) -> dict[str, float]:
@@ -49,7 +52,7 @@ class Task(Protocol):
     def pictures(self, estimator: Estimator) -> dict[str, Tensor]:
         """Pictures to look at, by name: ``[H, W]`` uint8 each; none, where there is nothing to see."""
 
-    def __call__(self, batch: Any, estimator: Estimator, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, batch: Batch, estimator: Estimator, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective, and metrics of each example, ``decoder_calls`` among them."""
 
 
@@ -57,7 +60,7 @@ class Task(Protocol):
 class StartedWarm(Protocol):
     """A task that has steps of another objective before the others."""
 
-    def warm_start(self, batch: Any, estimator: Estimator, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def warm_start(self, batch: Batch, estimator: Estimator, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """What calling the task returns, of that objective."""
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 
 from estimators import Estimator, derived_seed
+from latent.experiment.checkpoint import State
 from latent.experiment.experiment import Experiment
 from latent.experiment.metrics import RunningMeans, gradient_norm
 from latent.experiment.probe import Probe, unnoticed
@@ -145,7 +146,7 @@ class Training:
         """Whether every parameter is; an update can overflow though its gradient does not."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.objective.parameters())
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """All that decides how training goes on, as tensors and plain values."""
         return {
             "step": self.step,
@@ -156,7 +157,7 @@ class Training:
             "volatile": self._volatile_state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Go back to what :meth:`state` returned."""
         self.step = state["step"]
         self.total_decoder_calls.copy_(state["total_decoder_calls"])
@@ -165,7 +166,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self._restore_volatile(state["volatile"])
 
-    def _volatile_state(self) -> dict[str, Any]:
+    def _volatile_state(self) -> State:
         """What a forward pass changes, copied: generators, and the estimator's schedules and baselines."""
         return {
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
@@ -173,7 +174,7 @@ class Training:
             "buffers": {name: buffer.clone() for name, buffer in self.estimator.named_buffers()},
         }
 
-    def _restore_volatile(self, state: dict[str, Any]) -> None:
+    def _restore_volatile(self, state: State) -> None:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["default_generator"])

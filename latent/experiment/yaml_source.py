@@ -133,14 +133,14 @@ class _Reader:
         self.marks: dict[Key, Mark] = {}
         self.values = 0
 
-    def mark(self, position: Any) -> Mark:
+    def mark(self, position: yaml.Mark) -> Mark:
         text = self.lines[position.line] if position.line < len(self.lines) else ""
         return Mark(self.source, position.line + 1, position.column + 1, text)
 
     def fail(self, node: yaml.Node, message: str) -> ConfigurationError:
         return ConfigurationError.at(self.mark(node.start_mark), message)
 
-    def read(self, node: yaml.Node, path: Key = (), depth: int = 0) -> Any:
+    def read(self, node: yaml.Node, path: Key = (), depth: int = 0) -> object:
         self.values += 1
         if self.values > MOST_VALUES:
             raise self.fail(node, f"more than {MOST_VALUES} values once aliases are expanded; refused")
@@ -156,8 +156,8 @@ class _Reader:
             return [self.read(item, (*path, str(i)), depth + 1) for i, item in enumerate(node.value)]
         return self._scalar(node)
 
-    def _mapping(self, node: yaml.MappingNode, path: Key, depth: int) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+    def _mapping(self, node: yaml.MappingNode, path: Key, depth: int) -> Block:
+        result: Block = {}
         for key_node, value_node in node.value:
             key, here = key_node.value, (*path, key_node.value)
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.startswith("!"):
@@ -170,7 +170,7 @@ class _Reader:
             result[key] = self.read(value_node, here, depth + 1)
         return result
 
-    def _scalar(self, node: yaml.Node) -> Any:
+    def _scalar(self, node: yaml.Node) -> object:
         kind, value = node.tag.removeprefix("tag:yaml.org,2002:"), node.value
         try:
             if kind == "int":
@@ -260,88 +260,9 @@ def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Source]:
     return [*read_layers(target, (*seen, path.resolve())), source]
 
 
-Override = tuple[Key, Source]
-"""A key's path, and a mapping that holds nothing but that key."""
-
-
-def override(path: Key, value: Any, mark: Mark) -> Override:
-    """One key set to a value, which was written at ``mark``."""
-    data: Any = value
-    for part in reversed(path):
-        data = {part: data}
-    return path, Source(data, {path: mark})
-
-
-def parse_override(text: str) -> Override:
-    """Read one ``KEY=VALUE`` of the command line, with a dotted key and a YAML value.
-
-    Raises:
-        ConfigurationError: if there is no ``=``, or the value is not YAML.
-    """
-    origin = Mark(f"command line, {text[:200]!r}")
-    key, separator, value = text.partition("=")
-    path = split_key(key)
-    if not separator or not path:
-        raise ConfigurationError.at(origin, "an override is written KEY=VALUE, as in train.steps=1000")
-    return override(path, parse_value(value, origin), origin)
-
-
-def split_key(key: str) -> Key:
-    """The parts of a dotted key; empty, if one of them is."""
-    path = tuple(key.strip().split("."))
-    return path if all(path) else ()
-
-
-def parse_value(text: str, origin: Mark) -> Any:
-    """Read one YAML value that was written at ``origin``.
-
-    Raises:
-        ConfigurationError: if it is not YAML, or more than a value.
-    """
-    try:
-        content = parse(f"value: {text}", "").data
-    except ConfigurationError as error:
-        raise ConfigurationError.at(origin, error.problems[0][1]) from error
-    if len(content) > 1:
-        raise ConfigurationError.at(origin, "an override sets one key; give others as arguments of their own")
-    return content["value"]
-
-
-def with_overrides(source: Source, overrides: Iterable[Override]) -> Source:
-    """``source`` with every override laid over it at once, so that their order does not matter.
-
-    Raises:
-        ConfigurationError: if two overrides set the same key, or one sets a block and another a key in it.
-    """
-    together = Source()
-    given: list[Key] = []
-    for path, single in (_named(source, *each) for each in overrides):
-        for other in given:
-            if path[: len(other)] == other or other[: len(path)] == path:
-                message = f"{'.'.join(path)} and {'.'.join(other)} cannot both be given"
-                raise ConfigurationError.at(single.marks[path], message)
-        given.append(path)
-        together = together.merged_with(single)
-    return source.merged_with(together)
-
-
-def _named(source: Source, path: Key, single: Source) -> Override:
-    """An override whose value is the name alone of a block that has one sets the block's ``name``."""
-    block, value = _at(source.data, path), _at(single.data, path)
-    if isinstance(value, str) and isinstance(block, dict) and "name" in block:
-        return override((*path, "name"), value, single.marks[path])
-    return path, single
-
-
-def _at(data: object, path: Key) -> object:
-    for key in path:
-        data = data.get(key) if isinstance(data, dict) else None
-    return data
-
-
-def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(data: Mapping[str, object], prefix: str = "") -> Block:
     """Nested mappings to dotted keys."""
-    flat: dict[str, Any] = {}
+    flat: Block = {}
     for key, value in data.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

@@ -40,7 +40,8 @@ class Autoencoder(ImageTask):
 
     def encode(self, images: Tensor) -> Tensor:
         """Images ``[B, P]``, as they are drawn, to scores ``[B, V]``."""
-        return self.encoder(self.as_input(images))
+        scores: Tensor = self.encoder(self.as_input(images))
+        return scores
 
     @abstractmethod
     def log_likelihood(self, latents: Latents, images: Tensor) -> Tensor:

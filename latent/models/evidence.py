@@ -122,7 +122,7 @@ def evidence(
 
 def _in_parts(log_joint: Callable[[Latents], Tensor], space: Any, states: Tensor) -> Tensor:
     """``log p(x, z)`` of states, ``[B, S]``, decoded a part at a time."""
-    parts = states.split(max(1, PAIRS_AT_ONCE // len(states)), 1)
+    parts = torch.split(states, max(1, PAIRS_AT_ONCE // len(states)), 1)
     return torch.cat([log_joint(space.select(part)).double().view(len(states), -1) for part in parts], 1)
 
 

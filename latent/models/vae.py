@@ -112,10 +112,12 @@ class VAE(Autoencoder):
         if self.space is Gaussian:
             return Latents.relaxed(draws.normal(torch.empty(number, self.latent_size, device=device)))
         space = self.space(self.prior.scores.detach().expand(number, -1))
-        return space.select(space.sample(draws, 1))
+        latents: Latents = space.select(space.sample(draws, 1))
+        return latents
 
     def mean_image(self, latents: Latents) -> Tensor:
-        return self.decoder(latents).sigmoid()
+        logits: Tensor = self.decoder(latents)
+        return logits.sigmoid()
 
 
 def bernoulli_log_likelihood(logits: Tensor, bits: Tensor) -> Tensor:

@@ -10,20 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from latent.experiment import checkpoint
-from latent.experiment.configuration import UNNOTICED, load, read_sweep, sweep_settings
+from latent.experiment.configuration import load, read_sweep, sweep_settings
 from latent.experiment.experiment import directory_of, prepare
+from latent.experiment.overrides import Override, override, parse_value, split_key
 from latent.experiment.run_directory import Damaged, RunDirectory, RunError, RunInUse
-from latent.experiment.yaml_source import (
-    ConfigurationError,
-    Key,
-    Mark,
-    Override,
-    Source,
-    flatten,
-    override,
-    parse_value,
-    split_key,
-)
+from latent.experiment.settings import UNNOTICED
+from latent.experiment.yaml_source import ConfigurationError, Key, Mark, Source, flatten
 
 MOST_RUNS = 100_000
 NOT_IN_A_GRID = ("task", "experiment", "seed", "device", "tracking", *(f"train.{name}" for name in UNNOTICED))
@@ -136,7 +128,7 @@ def parse_grid(text: str) -> tuple[str, list[Any]]:
 
 @dataclass(frozen=True)
 class Resources:
-    """What runs are run with; see :class:`~latent.experiment.configuration.Sweep`."""
+    """What runs are run with; see :class:`~latent.experiment.settings.Sweep`."""
 
     launcher: str
     workers: int | None

@@ -6,9 +6,11 @@ import jsonschema
 import pytest
 import yaml
 
-from latent.experiment.configuration import json_schema, load, places
+from latent.experiment.configuration import load
 from latent.experiment.options import describe, options_model
-from latent.experiment.yaml_source import ConfigurationError, Mark, parse, parse_override, read
+from latent.experiment.overrides import parse_override
+from latent.experiment.settings import json_schema, places
+from latent.experiment.yaml_source import ConfigurationError, Mark, parse, read
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))

@@ -8,7 +8,8 @@ import yaml
 
 from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare
-from latent.experiment.yaml_source import ConfigurationError, parse_override
+from latent.experiment.overrides import parse_override
+from latent.experiment.yaml_source import ConfigurationError
 from latent.sweeps.plan import parse_grid, parse_seeds, plan, resources
 from tests.conftest import ROOT
 

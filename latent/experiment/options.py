@@ -168,6 +168,12 @@ def option_keys(model: type[BaseModel]) -> list[str]:
     return [f"{key}.{option}" for key, inner in models for option in inner.model_fields if option != "name"]
 
 
+def complete_default(field: FieldInfo) -> object:
+    """The default of an option as a complete configuration has it."""
+    found = choice_of(field)
+    return found.models[found.default].model_validate({}).model_dump() if found and found.default else field.default
+
+
 def default_names(model: type[BaseModel]) -> Block:
     """A block with a ``name`` wherever a part is chosen: the default's, or None."""
     names: Block = {}

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from estimators.options import label
 from latent.experiment import parts
-from latent.experiment.options import options_model
+from latent.experiment.options import complete_default, options_model
 from latent.experiment.run_directory import Row, RunDirectory, Summary
 from latent.experiment.yaml_source import Block, flatten
 
@@ -66,8 +66,9 @@ def estimator_label(options: Block) -> str:
     """
     name, part = options["name"], parts.estimators().get(options["name"])
     fields = options_model(part).model_fields if part else {}
-    own = {key for key, field in fields.items() if key in options and options[key] != field.default} - {"name"}
-    return label(name, {key: value for key, value in options.items() if key in own})
+    defaults = flatten({key: complete_default(field) for key, field in fields.items()})
+    own = flatten({key: value for key, value in options.items() if key in fields})
+    return label(name, {key: value for key, value in own.items() if key not in defaults or value != defaults[key]})
 
 
 class WandbSink:

@@ -16,8 +16,9 @@ from games.datasets import DATASETS, FeatureSet
 from games.datasets.synthetic import synthetic
 from latent.datasets import DATASETS as IMAGES
 from latent.datasets import ImageSet
-from latent.experiment import options
+from latent.experiment import options, parts
 from latent.experiment.options import bound, choices, default_names, options_model
+from latent.experiment.tracking import estimator_label
 
 WORDS: Registry = Registry("word", {})
 
@@ -72,6 +73,16 @@ def test_a_mistake_deep_inside_has_its_whole_path():
         bound(MODEL.model_validate(DEEP))(1)
     with pytest.raises(OptionError, match=r"word\.inner\.letters: must"):
         Text(1, word=partial(Doubled, inner=partial(Plain, letters=0)))
+
+
+def test_a_label_has_the_options_of_parts_inside_that_are_not_at_their_defaults(monkeypatch):
+    monkeypatch.setattr(parts, "estimators", lambda: {"text": Text})
+    for given, words in (
+        ({}, "text"),
+        ({"word": {"inner": {"letters": 7}}}, "text word.inner.letters=7"),
+        ({"word": "plain"}, "text word.name=plain word.letters=3"),
+    ):
+        assert estimator_label({"name": "text", **MODEL.model_validate(given).model_dump()}) == words
 
 
 def test_the_default_of_a_part_inside_a_part_must_be_a_name():

@@ -26,23 +26,19 @@ import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import models_by_hand
 import torch
 from estimator_time import interleaved
-from lightning_fabric import Fabric
 from rich.console import Console
 from rich.table import Table
 from step_memory import resident
 from torch import Tensor, nn
 
-import estimators
 from latent.datasets import SPLITS, ImageSet
-from latent.experiment import parts
 from latent.experiment.configuration import load
-from latent.experiment.experiment import Experiment, Objective
-from latent.experiment.run_directory import RunDirectory
+from latent.experiment.experiment import data_key, prepare
 from latent.experiment.training import Training
 
 CONFIGURATIONS = Path(__file__).parents[1] / "configs"
@@ -90,15 +86,12 @@ def nested_scores(bits: int, least: int, most: int) -> Tensor:
 
 def framework(task: str, *overrides: str, scores: Tensor | None = None) -> Training:
     """The runner's own training of a published configuration, on random images."""
-    data = load(CONFIGURATIONS / task / "published.yaml", [*OVERRIDES, *overrides]).data
-    part: Any = parts.tasks()[task]
-    torch.manual_seed(0)
-    model = part(images(), **data[part.section])
+    configuration = load(CONFIGURATIONS / task / "published.yaml", [*OVERRIDES, *overrides])
+    nowhere = Path(task)  # a step writes nothing
+    experiment = prepare(configuration, nowhere, {data_key(configuration): images()})
     if scores is not None:
-        hold(model.classifier if task == "ssvae" else model.encoder, scores)
-    objective = Objective(model, estimators.build(**data["estimator"]))
-    nowhere = RunDirectory(Path(task))  # a step writes nothing
-    return Training(Experiment(data, objective, Fabric(accelerator="cpu", devices=1), task, nowhere))
+        hold(experiment.objective.network.get_submodule("classifier" if task == "ssvae" else "encoder"), scores)
+    return Training(experiment)
 
 
 class Row(NamedTuple):

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from games.scalar_function import scalar_function
+from games.agents.scalar_function import scalar_function
 
 BATCH, COORDINATES, UNITS, WARM_UP = 64, 256, 512, 3
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -33,7 +33,12 @@ VOCABULARY, HIDDEN, BATCH, CANDIDATES, FEATURES = 256, 256, 64, 16, 1280
 CONFIGURATION = f"""
 task: signal_game
 estimator: {{name: dense}}
-game: {{vocabulary_size: {VOCABULARY}, hidden_size: {HIDDEN}, candidates: {CANDIDATES}, entropy_coefficient: 0.05}}
+game:
+  vocabulary_size: {VOCABULARY}
+  sender: {{hidden_size: {HIDDEN}}}
+  receiver: {{hidden_size: {HIDDEN}}}
+  candidates: {CANDIDATES}
+  entropy_coefficient: 0.05
 data: {{name: synthetic, concepts: 200, images: 40, size: {FEATURES}}}
 train: {{batch_size: {BATCH}, steps: 1000000, log_every: 1000000, evaluate_every: 1000000, checkpoint_every: 1000000}}
 tracking: {{wandb: disabled}}

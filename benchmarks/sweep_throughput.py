@@ -36,7 +36,7 @@ def seconds_of_sweep(folder: Path, seeds: int, workers: int) -> float:
 
 def seconds_per_launch(folder: Path) -> float:
     """What a process of its own costs a run; the first one, which starts the server that forks them, is not counted."""
-    from latent.experiment.yaml_source import parse_override
+    from latent.experiment.overrides import parse_override
     from latent.sweeps.debug import DebugLauncher
     from latent.sweeps.local import LocalLauncher
     from latent.sweeps.plan import plan

@@ -27,9 +27,10 @@ from estimators.certificates.catalogue import CATALOGUE
 from estimators.certificates.certify import Certificate
 from estimators.certificates.quality import Quality
 from estimators.options import label
-from latent.experiment import certificates, parts
+from latent.experiment import certificates
 from latent.experiment.certificates import Row
-from latent.experiment.configuration import Common
+from latent.experiment.options import choice_of, describe, options_model
+from latent.experiment.settings import Common, places
 
 GENERATED = Path(__file__).parent / "generated"
 
@@ -55,7 +56,7 @@ def options(model: type[BaseModel], prefix: str = "") -> list[list[str]]:
     """Table rows of a model's fields, those of nested models too."""
     found = []
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if choice_of(field) is None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found += options(field.annotation, f"{prefix}{name}.")
             continue
         default = "required" if field.is_required() else "" if field.default is None else f"`{field.default}`"
@@ -65,18 +66,18 @@ def options(model: type[BaseModel], prefix: str = "") -> list[list[str]]:
 
 def options_page() -> str:
     """Every key of a configuration."""
-    tasks: Any = parts.tasks()
     sections: list[tuple[str, Any, str]] = [("Every experiment", None, "")]
-    for name, task in tasks.items():
-        sections.append((f"Task `{name}`", task, f"{task.section}."))
-        sections += [(f"Data set `{data}` of `{name}`", part, "data.") for data, part in task.datasets.items()]
-    sections += [(f"Estimator `{name}`", part, "estimator.") for name, part in parts.estimators().items()]
+    for place in places():
+        of_tasks = f" of {', '.join(f'`{task}`' for task in place.tasks)}" if place.tasks else ""
+        for name, part in place.parts.items():
+            prefix = f"{part.section}." if place.key == "task" else place.key.removesuffix("name")
+            sections.append((f"{place.kind.capitalize()} `{name}`{of_tasks}", part, prefix))
     pages = ["# Options"]
     for title, part, prefix in sections:
-        body = options(parts.options_model(part) if part else Common, prefix)
+        body = options(options_model(part) if part else Common, prefix)
         pages += [
             f"## {title}",
-            parts.describe(part) if part else "",
+            describe(part) if part else "",
             table(["key", "default", "meaning"], body) if body else "",
         ]
     return "\n\n".join(filter(None, pages))
@@ -179,12 +180,12 @@ def facts(name: str) -> list[str]:
 def estimator_page(name: str, described: set[Any]) -> list[str]:
     """Summary, facts, snippet, docstrings and certificates; ``described`` holds what other pages have entered in the index."""
     part, given = ESTIMATORS[name], next(given for entry, given in CATALOGUE if entry == name)
-    fields = parts.options_model(part).model_fields
+    fields = options_model(part).model_fields
     needed = {option: value for option, value in given.items() if fields[option].is_required()}
     snippet = yaml.safe_dump({"estimator": {"name": name, **needed}}, sort_keys=False)
     kinds = ("latent", "gradient", "decoder calls")
     line = " · ".join(f"**{kind}**: {fact}" for kind, fact in zip(kinds, facts(name), strict=True))
-    page = [f"# {name}", "", parts.describe(part), "", line, "", "```yaml", snippet.strip(), "```", "", "```{eval-rst}"]
+    page = [f"# {name}", "", describe(part), "", line, "", "```yaml", snippet.strip(), "```", "", "```{eval-rst}"]
     made = part if inspect.isclass(part) else typing.get_type_hints(part)["return"]
     for documented in dict.fromkeys((part, made)):
         kind = "class" if inspect.isclass(documented) else "function"
@@ -228,9 +229,7 @@ def generate(app: Any, config: Any) -> None:
     body = []
     for name, part in ESTIMATORS.items():
         latent, gradient, calls = facts(name)
-        body.append(
-            [f"[{name}](generated/estimators/{name}.md)", parts.describe(part), latent, gradient.partition(";")[0], calls]
-        )
+        body.append([f"[{name}](generated/estimators/{name}.md)", describe(part), latent, gradient.partition(";")[0], calls])
     pages = [f"/generated/estimators/{name}" for name in ESTIMATORS]
     write("overview.md", table(head, body), "", "```{toctree}", ":hidden:", "", *pages, "```")
 

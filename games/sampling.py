@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from estimators import OptionError
-from games.datasets.base import SPLITS, FeatureSet
+from games.datasets.base import FeatureSet
 
 
 class Games(NamedTuple):
@@ -40,7 +40,7 @@ class GameSampler:
     """
 
     def __init__(self, data: FeatureSet, split: str, candidates: int) -> None:
-        rows = (data.split == SPLITS[split]).nonzero()[:, 0]
+        rows = data.rows(split)
         self.images = rows[data.labels[rows].argsort(stable=True)]
         counts = torch.bincount(data.labels[rows], minlength=1)
         self.first = (counts.cumsum(0) - counts)[counts > 0]

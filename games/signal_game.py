@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from estimators import Categorical, Estimator, Latents, OptionError, RandomDraws, Space, derived_seed, expected_loss
 from estimators.expectations import MOST_DECODED, Evaluation, Measurement, expectation
-from games.agents import SENDERS, DotProductReceiver, SenderName
+from games.agents import RECEIVERS, SENDERS, ReceiverPart, SenderPart
+from games.agents.base import check_size
 from games.datasets import DATASETS, FeatureSet
 from games.sampling import Games, GameSampler
 
@@ -69,8 +70,8 @@ class SignalGame(nn.Module):
         entropy_coefficient: weight of the entropy bonus, per nat; it decides how many messages come into use.
         reward: ``log_likelihood`` of the target; or ``zero_one``, 1 if a candidate sampled by the receiver is the target:
             the reward of a game that is played, for estimators that sample messages.
-        sender: ``mlp`` (Linear, ReLU, Linear) or ``published`` (one scalar function on every coordinate, temperature 10).
-        hidden_size: size of the sender's hidden layer and of the receiver's embeddings.
+        sender: the agent that names the target. In Python also what makes one, such as ``partial(MLPSender, hidden_size=8)``.
+        receiver: the agent that finds the target among the candidates, likewise.
         validation_fraction: share of each concept's training images kept for validation, at least one image, where the
             data set marks none.
         validation_games: number of validation games.
@@ -98,22 +99,16 @@ class SignalGame(nn.Module):
         candidates: int = 16,
         entropy_coefficient: float = 0.0,
         reward: RewardName = "log_likelihood",
-        sender: SenderName = "mlp",
-        hidden_size: int = 256,
+        sender: SenderPart = "mlp",
+        receiver: ReceiverPart = "dot_product",
         validation_fraction: float = 0.1,
         validation_games: int = 1024,
         test_games: int = 4096,
     ) -> None:
         super().__init__()
-        sizes = {
-            "vocabulary_size": vocabulary_size,
-            "hidden_size": hidden_size,
-            "validation_games": validation_games,
-            "test_games": test_games,
-        }
+        sizes = {"vocabulary_size": vocabulary_size, "validation_games": validation_games, "test_games": test_games}
         for option, size in sizes.items():
-            if size < 1:
-                raise OptionError(option, f"must be at least 1, got {size}")
+            check_size(option, size)
         if entropy_coefficient < 0:
             raise OptionError("entropy_coefficient", f"must not be negative, got {entropy_coefficient}")
         if not 0 < validation_fraction < 1:
@@ -131,8 +126,8 @@ class SignalGame(nn.Module):
         self.candidates = candidates
         self.entropy_coefficient = entropy_coefficient
         self.reward: RewardName = reward
-        self.sender = SENDERS[sender](data.features.shape[1], hidden_size, vocabulary_size)
-        self.receiver = DotProductReceiver(data.features.shape[1], hidden_size, vocabulary_size)
+        self.sender = SENDERS.make("sender", sender, data.features.shape[1], vocabulary_size)
+        self.receiver = RECEIVERS.make("receiver", receiver, data.features.shape[1], vocabulary_size)
 
     def latent(self) -> Space:
         """An example of the latent variable, which is the message."""
@@ -202,11 +197,11 @@ class SignalGame(nn.Module):
         generator = torch.Generator(self.features.device).manual_seed(derived_seed("evaluation", split))
         parts = [
             part
-            for games_of_part in zip(*(field.split(chunk) for field in games), strict=True)
+            for games_of_part in zip(*(torch.split(field, chunk) for field in games), strict=True)
             for part in self._measure(Games(*games_of_part).to(self.features.device), estimator, generator)
         ]
         found = Evaluation.of(parts)
-        found.metrics["messages_in_use"] = found.examples["message"].unique().numel()
+        found.metrics["messages_in_use"] = float(torch.unique(found.examples["message"]).numel())
         return found
 
     def _measure(self, games: Games, estimator: Estimator, generator: torch.Generator) -> list[Measurement]:
@@ -214,7 +209,7 @@ class SignalGame(nn.Module):
         target = games.target
         found = expectation(estimator, Categorical(self.sender(self.features[games.target_image])), RandomDraws(generator))
         if len(target) > 1 and len(found.pairs) * self.candidates > MOST_SCORES_AT_ONCE:
-            halves = zip(*(field.split(-(-len(target) // 2)) for field in games), strict=True)
+            halves = zip(*(torch.split(field, -(-len(target) // 2)) for field in games), strict=True)
             return [part for half in halves for part in self._measure(Games(*half), estimator, generator)]
         embedded = self.receiver.embed(self.features[games.images])
         logits = self.receiver(found.pairs, embedded).to(found.weights.dtype)

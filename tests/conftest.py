@@ -20,7 +20,8 @@ estimator:
 game:
   vocabulary_size: 12
   candidates: 4
-  hidden_size: 8
+  sender: {hidden_size: 8}
+  receiver: {hidden_size: 8}
   validation_games: 20
   test_games: 30
   entropy_coefficient: 0.05

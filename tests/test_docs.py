@@ -2,12 +2,16 @@
 
 import re
 import shutil
+from functools import partial
 
 import pytest
 import torch
 
 from estimators import Estimator, LatentLinear
+from games import SignalGame
+from games.datasets.synthetic import synthetic
 from latent.experiment.configuration import load
+from latent.experiment.options import options_model
 from tests.conftest import ROOT
 
 
@@ -61,3 +65,20 @@ def test_the_example_configuration_is_the_one_in_the_repository(file, tmp_path):
     shutil.copy((ROOT / name).with_name("base.yaml"), tmp_path)
     (tmp_path / "example.yaml").write_text(example)
     assert load(tmp_path / "example.yaml", []).data == load(ROOT / name, []).data
+
+
+def test_the_example_of_a_new_sender_plays(tmp_path):
+    names: dict = {}
+    exec(blocks("docs/configuration.md", "python")[0], names)
+    data = synthetic(concepts=10, images=8, size=6)
+    game = SignalGame(data, sender=partial(names["LinearSender"], bias=False), vocabulary_size=9, candidates=4)
+    assert game.sender.layer.weight.shape == (9, 6)
+    assert options_model(names["LinearSender"])().model_dump() == {"bias": True}
+
+
+def test_the_example_of_parts_inside_parts_is_a_configuration(tmp_path):
+    path = tmp_path / "example.yaml"
+    path.write_text("task: signal_game\nestimator: dense\ndata: synthetic\n" + blocks("docs/configuration.md", "yaml")[1])
+    train = load(path, []).data["train"]
+    assert train["optimizer"]["name"] == "adamw"
+    assert train["schedule"] == {"name": "cosine", "final_fraction": 0.1, "warm_up_steps": 500}

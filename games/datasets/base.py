@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +11,11 @@ import torch
 from torch import Tensor
 
 from estimators import OptionError, derived_seed
-
-SPLITS = {"train": 0, "test": 1, "validation": 2}
-"""Codes of the splits in a ``split`` array."""
+from latent.datasets.base import SPLITS, DataSet
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureSet:
+class FeatureSet(DataSet):
     """Features ``[N, F]`` float32, labels ``[N]`` int64 from 0 to C - 1, split ``[N]`` int64, and the source it came from."""
 
     features: Tensor
@@ -61,14 +58,9 @@ class FeatureSet:
             source,
         )
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the content: two data sets with the same one are the same."""
-        digest = hashlib.sha256()
-        for tensor in (self.features, self.labels, self.split):
-            digest.update(str(list(tensor.shape)).encode())
-            digest.update(tensor.numpy().tobytes())
-        return digest.hexdigest()[:16]
+    @property
+    def content(self) -> Tensor:
+        return self.features
 
     def normalised(self) -> FeatureSet:
         """The same with every feature vector scaled to unit Euclidean length; vectors of zeros stay zero."""
@@ -96,7 +88,7 @@ class FeatureSet:
         return {}
 
     def _divided(self, fraction: float) -> FeatureSet:
-        train = (self.split == SPLITS["train"]).nonzero()[:, 0]
+        train = self.rows("train")
         shuffled = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(derived_seed("validation images")))]
         order = shuffled[self.labels[shuffled].argsort(stable=True)]
         labels = self.labels[order]

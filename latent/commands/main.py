@@ -245,19 +245,17 @@ def _show_certificates(rows: list[Any], columns: tuple[str, ...]) -> None:
 
 @app.command("list")
 def list_parts() -> None:
-    """List estimators, tasks and data sets with their options, defaults and descriptions."""
-    from latent.experiment import parts
+    """List tasks, estimators, data sets, agents, optimisers and schedules with their options, defaults and descriptions."""
+    from latent.experiment.options import describe, options_model
+    from latent.experiment.settings import places
 
-    tasks: Any = parts.tasks()
-    groups: dict[str, Any] = {"Estimators (estimator.name)": parts.estimators(), "Tasks (task)": tasks}
-    for name, task in tasks.items():
-        groups[f"Data sets of {name} (data.name)"] = task.datasets
-    for title, group in groups.items():
-        output.rule(f"[bold]{title}", align="left")
-        for name, part in group.items():
-            output.print(f"[bold cyan]{name}[/]  {escape(parts.describe(part))}")
+    for place in places():
+        of_tasks = f" of {', '.join(place.tasks)}" if place.tasks else ""
+        output.rule(f"[bold]{capital(place.kind)}s{of_tasks} ({place.key})", align="left")
+        for name, part in place.parts.items():
+            output.print(f"[bold cyan]{name}[/]  {escape(describe(part))}")
             grid = Table.grid(padding=(0, 2))
-            for option, field in parts.options_model(part).model_fields.items():
+            for option, field in options_model(part).model_fields.items():
                 default = "required" if field.is_required() else repr(field.default)
                 grid.add_row(f"    {option}", f"[green]{escape(default)}", escape(field.description or ""))
             output.print(grid)
@@ -267,7 +265,7 @@ def list_parts() -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a configuration file, for editors."""
-    from latent.experiment.configuration import json_schema
+    from latent.experiment.settings import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 

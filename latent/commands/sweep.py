@@ -120,8 +120,9 @@ def _sweep(
     force: bool,
     **launch: Any,
 ) -> int:
+    from latent.experiment.overrides import parse_override
     from latent.experiment.run_directory import RunInUse
-    from latent.experiment.yaml_source import ConfigurationError, Mark, parse_override
+    from latent.experiment.yaml_source import ConfigurationError, Mark
     from latent.sweeps.board import Board
     from latent.sweeps.launchers import at_a_time, launcher_for
     from latent.sweeps.plan import parse_grid, parse_seeds, plan, resources

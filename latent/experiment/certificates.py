@@ -16,7 +16,9 @@ from estimators.certificates.catalogue import Entry, catalogue, latents_for, ver
 from estimators.certificates.certify import Certificate, certify
 from estimators.options import nearest
 from latent.experiment import parts
-from latent.experiment.yaml_source import Source, parse_override, with_overrides
+from latent.experiment.options import bound, options_model
+from latent.experiment.overrides import parse_override, with_overrides
+from latent.experiment.yaml_source import Block, Source
 
 COLUMNS = ("estimator", "unbiased", "encoder\nbias", "decoder\nbias", "vari-\nance", "calls", "var ×\ncalls")
 
@@ -44,7 +46,7 @@ class Row:
     passed: bool
     certificates: list[Certificate]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Block:
         """The values of the table's columns."""
         encoder = [certificate.encoder for certificate in self.certificates]
         products = [certificate.encoder.variance * certificate.calls for certificate in self.certificates]
@@ -76,10 +78,10 @@ class Row:
             verdict = self.verdict if self.certificates[0].unbiased else f"no: {self.verdict}"
         return [self.estimator.replace(" ", "\n  "), verdict, *(form(values[key]) for key, form in forms.items())]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Block:
         """Everything."""
         found = [dataclasses.asdict(certificate) for certificate in self.certificates]
-        whole: dict[str, Any] = finite(self.summary() | {"passed": self.passed, "certificates": found})
+        whole: Block = finite(self.summary() | {"passed": self.passed, "certificates": found})
         return whole
 
 
@@ -134,7 +136,7 @@ def entries(words: Sequence[str]) -> list[Entry]:
     return found
 
 
-def _entries_of(name: str, options: dict[str, Any]) -> list[Entry]:
+def _entries_of(name: str, options: Block) -> list[Entry]:
     """One for each kind of latent that the estimator serves.
 
     Raises:
@@ -153,9 +155,9 @@ def build(name: str, options: Mapping[str, Any]) -> Estimator:
         OptionError: if it has no such option, or a value is of the wrong type or out of range.
     """
     part = parts.estimators()[name]
-    model = parts.options_model(part)
+    model = options_model(part)
     try:
-        values = model.model_validate(dict(options)).model_dump()
+        chosen = model.model_validate(dict(options))
     except ValidationError as error:
         problem = error.errors()[0]
         option = ".".join(map(str, problem["loc"]))
@@ -166,7 +168,7 @@ def build(name: str, options: Mapping[str, Any]) -> Estimator:
             raise OptionError(option, f"{name} needs this option: latent certify {name} {option}=VALUE") from None
         raise OptionError(option, f"{problem['msg']}, got {problem['input']!r}") from None
     try:
-        estimator: Estimator = part(**values)
+        estimator: Estimator = bound(chosen)()
     except OptionError:
         raise
     except Exception as error:  # it may come from anywhere, and raise anything

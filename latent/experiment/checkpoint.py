@@ -13,14 +13,17 @@ from latent.files import write_atomically
 
 FORMAT = 2
 
+State = dict[str, Any]
+"""A tree of tensors and plain values."""
 
-def save(path: Path, identity: str, state: dict[str, Any]) -> None:
+
+def save(path: Path, identity: str, state: State) -> None:
     """Write ``state``, a tree of tensors and plain values, for the run that ``identity`` names."""
     content = {"format": FORMAT, "identity": identity, "state": state}
     write_atomically(path, lambda stream: torch.save(content, stream))
 
 
-def load(path: Path, identity: str) -> dict[str, Any]:
+def load(path: Path, identity: str) -> State:
     """Read what :func:`save` wrote; nothing but tensors and plain values is unpickled.
 
     Raises:
@@ -41,7 +44,7 @@ def load(path: Path, identity: str) -> dict[str, Any]:
         raise Damaged(f"the checkpoint {path} has format {form}, this version reads {FORMAT}; {ANEW}")
     if owner != identity:
         raise Damaged(f"the checkpoint {path} belongs to the run {owner}, not to {identity}; {ANEW}")
-    result: dict[str, Any] = state
+    result: State = state
     return result
 
 

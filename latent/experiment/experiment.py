@@ -12,29 +12,37 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
+from torch.nn.parameter import UninitializedParameter
 
 from estimators import Estimator, OptionError, check_fit, derived_seed
+from latent.datasets.base import DataSet
 from latent.experiment import parts
 from latent.experiment.configuration import Configuration
+from latent.experiment.optimizers import groups
+from latent.experiment.options import Options, bound
 from latent.experiment.run_directory import RunDirectory
-from latent.experiment.yaml_source import ConfigurationError
+from latent.experiment.schedules import Schedule
+from latent.experiment.yaml_source import Block, ConfigurationError
 
 
 class Objective(nn.Module):
     """A task and its estimator as one module, which is what an accelerator's strategy wraps."""
 
-    def __init__(self, task: Any, estimator: Estimator) -> None:
+    def __init__(self, task: parts.Task, estimator: Estimator) -> None:
         super().__init__()
         self.task = task
         self.estimator = estimator
 
-    def forward(self, batch: Any, generator: torch.Generator, warm: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-        objective: tuple[Tensor, dict[str, Tensor]]
-        objective = (
-            self.task.warm_start(batch, self.estimator, generator) if warm else self.task(batch, self.estimator, generator)
-        )
-        return objective
+    @property
+    def network(self) -> nn.Module:
+        """The task as the module that it is."""
+        return self.get_submodule("task")
+
+    def forward(self, batch: object, generator: torch.Generator, warm: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        if warm and isinstance(self.task, parts.StartedWarm):
+            return self.task.warm_start(batch, self.estimator, generator)
+        return self.task(batch, self.estimator, generator)
 
 
 @dataclass
@@ -44,21 +52,25 @@ class Experiment:
     Attributes:
         configuration: complete, with every default.
         objective: the task and the estimator, initialised from the seed.
+        optimizer: of their parameters.
+        schedule: of the learning rates.
         fabric: device and precision.
         identity: ``<experiment>/<run>``, where the run's name holds the hash of all that decides its results.
         directory: where the run lives.
         digest: that hash, which the runs of other seeds have too.
     """
 
-    configuration: dict[str, Any]
+    configuration: Configuration
     objective: Objective
+    optimizer: optim.Optimizer
+    schedule: Schedule
     fabric: Fabric
     identity: str
     directory: RunDirectory
     digest: str
 
 
-def prepare(configuration: Configuration, out: Path, contents: dict[str, Any] | None = None) -> Experiment:
+def prepare(configuration: Configuration, out: Path, contents: dict[str, DataSet] | None = None) -> Experiment:
     """Build an experiment's parts.
 
     Args:
@@ -69,67 +81,92 @@ def prepare(configuration: Configuration, out: Path, contents: dict[str, Any] | 
     Raises:
         ConfigurationError: if a part refuses its options, or the device is not there.
     """
-    data = configuration.data
-    torch.set_num_threads(data["threads"])
+    settings = configuration.settings
+    torch.set_num_threads(settings.threads)
     fabric = _fabric(configuration)
-
-    def build(block: str, part: Any, *arguments: Any) -> Any:
-        options = {key: value for key, value in data[block].items() if key != "name"}
-        try:
-            return part(*arguments, **options)
-        except OptionError as error:
-            raise configuration.error(block, error) from error
-        except (RuntimeError, MemoryError, OverflowError, ValueError) as error:  # sizes that no machine has
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            mark = configuration.source.mark((block,))
-            raise ConfigurationError.at(mark, f"{block} cannot be built as configured: {reason[:200]}") from error
-
-    task_part: Any = parts.tasks()[data["task"]]
-    if data["train"]["warm_start_steps"] and not hasattr(task_part, "warm_start"):
-        raise configuration.error("train", OptionError("warm_start_steps", f"{data['task']} has no warm start; it must be 0"))
     contents = {} if contents is None else contents
-    key = json.dumps([data["task"], data["data"]])
+    key = data_key(configuration)
     if key not in contents:
-        contents[key] = build("data", task_part.datasets[data["data"]["name"]])
-    torch.manual_seed(derived_seed("parameters", data["seed"]))
-    task = build(task_part.section, task_part, contents[key])
-    estimator = build("estimator", parts.estimators()[data["estimator"]["name"]])
+        contents[key] = _build(configuration, "data", settings.data)
+    objective = _objective(configuration, contents[key])
+    train, own = settings.train, groups(objective.task.parameters(), objective.estimator.parameters())
+    optimizer: optim.Optimizer = _build(configuration, "train.optimizer", train.optimizer, own, train.learning_rate)
+    schedule: Schedule = _build(configuration, "train.schedule", train.schedule, train.steps)
+    digest = configuration.digest(objective.task.fingerprint)
+    directory = directory_of(configuration.data, digest, out)
+    identity = f"{settings.experiment}/{directory.path.name}"
+    return Experiment(configuration, objective, optimizer, schedule, fabric, identity, directory, digest)
+
+
+def data_key(configuration: Configuration) -> str:
+    """What a data set is kept under, to be used again."""
+    return json.dumps([configuration.settings.task, configuration.settings.data.model_dump()])
+
+
+def _build(configuration: Configuration, block: str, options: Options, *arguments: object) -> Any:
+    """The part of a block, made from what it is made from."""
     try:
-        check_fit(estimator, task.latent(), data["estimator"]["name"])
+        return bound(options)(*arguments)
+    except OptionError as error:
+        raise configuration.error(block, error) from error
+    except (RuntimeError, MemoryError, OverflowError, ValueError) as error:  # sizes that no machine has
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        mark = configuration.source.mark(tuple(block.split(".")))
+        raise ConfigurationError.at(mark, f"{block} cannot be built as configured: {reason[:200]}") from error
+
+
+def _objective(configuration: Configuration, data: DataSet) -> Objective:
+    """Task and estimator, which fit each other, with parameters drawn from the seed."""
+    settings = configuration.settings
+    part = parts.tasks()[settings.task]
+    if settings.train.warm_start_steps and not hasattr(part, "warm_start"):
+        raise configuration.error("train", OptionError("warm_start_steps", f"{settings.task} has no warm start; it must be 0"))
+    torch.manual_seed(derived_seed("parameters", settings.seed))
+    task: parts.Task = _build(configuration, part.section, settings.options_of(part.section), data)
+    estimator: Estimator = _build(configuration, "estimator", settings.estimator)
+    try:
+        check_fit(estimator, task.latent(), settings.estimator.name)
     except OptionError as error:
         raise configuration.error("estimator", error) from error
     try:
         task.check_estimator(estimator)
     except OptionError as error:
-        block = task_part.section if error.option in data[task_part.section] else "estimator"
-        raise configuration.error(block, error) from error
-    digest = configuration.digest(task.fingerprint)
-    directory = directory_of(data, digest, out)
-    identity = f"{data['experiment']}/{directory.path.name}"
-    return Experiment(data, Objective(task, estimator), fabric, identity, directory, digest)
+        own = type(settings.options_of(part.section)).model_fields
+        raise configuration.error(part.section if error.option in own else "estimator", error) from error
+    objective = Objective(task, estimator)
+    _materialise(objective)
+    return objective
 
 
-def directory_of(configuration: dict[str, Any], digest: str, out: Path) -> RunDirectory:
+def _materialise(objective: Objective) -> None:
+    """Give parameters that wait for their first input their size, before an optimiser is made of them."""
+    if any(isinstance(parameter, UninitializedParameter) for parameter in objective.parameters()):
+        generator = torch.Generator().manual_seed(derived_seed("first batch"))
+        objective.eval()
+        objective(objective.task.draw(1, generator), generator)
+
+
+def directory_of(configuration: Block, digest: str, out: Path) -> RunDirectory:
     """Where a run lives below the folder of the results."""
     name = f"{configuration['estimator']['name']}-s{configuration['seed']}-{digest}"
     return RunDirectory(out / configuration["experiment"] / "runs" / name)
 
 
 def _fabric(configuration: Configuration) -> Fabric:
-    kind, _, number = configuration.data["device"].partition(":")
-    devices: Any = [int(number or 0)] if kind == "cuda" else 1
+    kind, _, number = configuration.settings.device.partition(":")
+    devices: list[int] | int = [int(number or 0)] if kind == "cuda" else 1
     try:
         fabric = Fabric(
             accelerator=kind,
             devices=devices,
-            precision=configuration.data["precision"],
+            precision=configuration.settings.precision,
             plugins=[LightningEnvironment()],  # a run is one process, also where Slurm or another scheduler started it
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigurationError.at(
             configuration.source.mark(("device",)),
-            f"device: {configuration.data['device']} cannot be used here ({reason}); 'device: cpu' always can",
+            f"device: {configuration.settings.device} cannot be used here ({reason}); 'device: cpu' always can",
         ) from error
     if kind == "cuda":  # sums in a fixed order, where CUDA has them
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -6,10 +6,12 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from latent.experiment.checkpoint import State
+from latent.experiment.run_directory import Row
 
 
 class RunningMeans:
@@ -36,11 +38,11 @@ class RunningMeans:
         self.sums = {}
         return {name: value / steps for name, (steps, value) in found.items()}
 
-    def state(self) -> list[dict[str, Any]]:
+    def state(self) -> list[State]:
         """What :meth:`restore` goes back to."""
         return [{"names": list(names), "steps": steps, "total": total} for names, (steps, total) in self.sums.items()]
 
-    def restore(self, state: list[dict[str, Any]]) -> None:
+    def restore(self, state: list[State]) -> None:
         """Go back to what :meth:`state` returned."""
         self.sums = {tuple(each["names"]): (each["steps"], each["total"].to(self.device)) for each in state}
 
@@ -70,7 +72,7 @@ class MetricsLog:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stream.close()
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, row: Row) -> None:
         """Append one row."""
         self.stream.write(json.dumps(row, allow_nan=False) + "\n")
         self.stream.flush()

@@ -11,22 +11,29 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import filelock
 import yaml
 from PIL import Image
 from torch import Tensor
 
+from latent.experiment.yaml_source import Block
 from latent.files import write_atomically, write_json, write_text
 
 State = Literal["finished", "running", "failed", "stopped", "planned"]
 """``stopped``: begun, and to go on from its checkpoint; ``planned``: not begun."""
 
+Row = dict[str, float]
+"""Metrics by name, with the ``step`` that they were measured after."""
+
+Summary = Block
+"""The last row of metrics, with what names the run."""
+
 SYMBOLS: dict[State, str] = {"finished": "✓", "running": "▶", "failed": "✗", "stopped": "❚", "planned": "·"}
 """One for each state, wherever states are shown."""
 
-SUMMARY_TYPES: dict[str, Any] = {"run": str, "task": str, "estimator": str, "seed": int, "step": int}
+SUMMARY_TYPES: dict[str, type] = {"run": str, "task": str, "estimator": str, "seed": int, "step": int}
 """What every summary has."""
 
 ANEW = "latent run --force or latent sweep --retry-failed runs it anew"
@@ -110,7 +117,7 @@ class RunDirectory:
             return "failed"
         return "stopped" if self.metrics.exists() else "planned"
 
-    def summary(self) -> dict[str, Any] | None:
+    def summary(self) -> Summary | None:
         """The summary of a finished run; None of an unfinished one.
 
         Raises:
@@ -118,7 +125,7 @@ class RunDirectory:
             RunError: if it cannot be read.
         """
         try:
-            summary: dict[str, Any] = json.loads(self.done.read_text())
+            summary: Summary = json.loads(self.done.read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -129,7 +136,7 @@ class RunDirectory:
             raise self.damaged(self.done, "it is not a run's summary")
         return summary
 
-    def rows(self, size: int = 0) -> list[dict[str, Any]]:
+    def rows(self, size: int = 0) -> list[Row]:
         """The rows of ``metrics.jsonl``; a line that a kill has cut off, at the end, is left out.
 
         Args:
@@ -148,7 +155,7 @@ class RunDirectory:
         if len(content) < size:
             raise self.damaged(self.metrics, "it lacks rows that the checkpoint counts on")
         try:
-            rows: list[dict[str, Any]] = [json.loads(line) for line in content.decode().split("\n")[:-1]]
+            rows: list[Row] = [json.loads(line) for line in content.decode().split("\n")[:-1]]
         except ValueError as error:
             raise self.damaged(self.metrics, error) from error
         for number, row in enumerate(rows, 1):
@@ -177,7 +184,7 @@ class RunDirectory:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
-    def begin(self, configuration: dict[str, Any]) -> None:
+    def begin(self, configuration: Block) -> None:
         """Write down the configuration, and the environment beside those of the processes before; forget their errors."""
         self.write_configuration(configuration)
         try:
@@ -190,11 +197,11 @@ class RunDirectory:
         for left in (self.error, *self.path.glob(".*.partial"), *self.pictures.glob(".*.partial")):  # by a kill
             left.unlink(missing_ok=True)
 
-    def write_plan(self, grid: dict[str, Any]) -> None:
+    def write_plan(self, grid: Block) -> None:
         """Write down what the grid of a sweep sets in the run."""
         write_json(self.plan, {"grid": grid})
 
-    def grid(self) -> dict[str, Any]:
+    def grid(self) -> Block:
         """What a sweep's grid sets in this run: dotted keys with their values; empty without a sweep.
 
         Raises:
@@ -202,7 +209,7 @@ class RunDirectory:
             RunError: if it cannot be read.
         """
         try:
-            grid: dict[str, Any] = json.loads(self.plan.read_text())["grid"]
+            grid: Block = json.loads(self.plan.read_text())["grid"]
             return dict(grid)
         except (FileNotFoundError, NotADirectoryError):
             return {}
@@ -211,7 +218,7 @@ class RunDirectory:
         except (ValueError, TypeError, KeyError) as error:
             raise Damaged(f"{self.plan} is damaged: {error}; the sweep that made it writes it anew") from error
 
-    def write_configuration(self, configuration: dict[str, Any]) -> None:
+    def write_configuration(self, configuration: Block) -> None:
         """Write down the complete configuration; that is all that a run starts from."""
         text = yaml.safe_dump(configuration, sort_keys=False)
         with contextlib.suppress(OSError):
@@ -242,7 +249,7 @@ class RunDirectory:
                 found.setdefault(int(step), {})[name] = path
         return found
 
-    def rewind(self, size: int) -> list[dict[str, Any]]:
+    def rewind(self, size: int) -> list[Row]:
         """Cut ``metrics.jsonl`` to ``size`` bytes, those a checkpoint vouches for, and return its rows.
 
         Raises:
@@ -253,12 +260,12 @@ class RunDirectory:
             os.truncate(self.metrics, size)
         return self.rows(size)
 
-    def finish(self, summary: dict[str, Any]) -> None:
+    def finish(self, summary: Summary) -> None:
         """Write the summary, which makes the run a finished one."""
         write_json(self.done, summary)
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Block:
     """What a run's numbers may depend on besides its configuration."""
     packages = ("discrete-latent", "torch", "entmax", "numpy", "lightning-fabric", "pydantic", "wandb")
     versions = {}

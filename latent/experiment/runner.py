@@ -10,12 +10,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from types import FrameType
+from typing import Protocol
 
 from latent.experiment import checkpoint
 from latent.experiment.experiment import Experiment
 from latent.experiment.metrics import MetricsLog, gradient_norms
-from latent.experiment.run_directory import RunDirectory, RunError
+from latent.experiment.run_directory import Row, RunDirectory, RunError, Summary
 from latent.experiment.tracking import WandbSink
 from latent.experiment.training import Diverged, Training
 from latent.files import write_text
@@ -39,13 +40,13 @@ class Reporter(Protocol):
     def evaluating(self, split: str) -> None:
         """An evaluation starts, which can take long."""
 
-    def row(self, row: dict[str, Any]) -> None:
+    def row(self, row: Row) -> None:
         """A row of metrics has been written; of those, with the means that training has."""
 
 
 def execute(
     experiment: Experiment, reporter: Reporter, force: bool = False, stop: threading.Event | None = None
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[Summary, bool]:
     """Run an experiment to its end, from its checkpoint where it has one.
 
     Args:
@@ -95,19 +96,19 @@ class _Run:
         self.experiment = experiment
         self.reporter = reporter
         self.directory = experiment.directory
-        self.settings = experiment.configuration["train"]
-        self.steps = self.settings["warm_start_steps"] + self.settings["steps"]
+        self.settings = experiment.configuration.settings.train
+        self.steps = self.settings.warm_start_steps + self.settings.steps
         self.training = Training(experiment)
         self.begun = time.monotonic()
         self.pictures: dict[str, Path] = {}
 
-    def to_its_end(self, stop: threading.Event | None) -> dict[str, Any]:
+    def to_its_end(self, stop: threading.Event | None) -> Summary:
         rows = self._restore()
-        configuration, steps = self.experiment.configuration, self.steps
+        configuration, steps = self.experiment.configuration.data, self.steps
         self.directory.begin(configuration)
         self.reporter.start(self.directory.path, self.training.step, steps, self.training.task.headline)
         sink = WandbSink(configuration, self.directory.path, self.experiment.identity, rows)
-        summary: dict[str, Any] = {}
+        summary: Summary = {}
         try:
             with MetricsLog(self.directory.metrics) as log, _stop_signals(stop) as stop:
                 while self.training.step < steps:
@@ -115,7 +116,7 @@ class _Run:
                     if row:
                         rows.append(row)
                         sink.log(row)
-                        sink.show(self.pictures, row["step"])
+                        sink.show(self.pictures, int(row["step"]))
                         if "train/decoder_calls" in row:  # a row of a probe alone has no progress to show
                             self.reporter.row(row)
                     if stop.is_set() and self.training.step < steps:
@@ -127,7 +128,7 @@ class _Run:
             sink.close(summary, exit_code=0 if summary else 1)
         return summary
 
-    def _advance(self, log: MetricsLog) -> dict[str, Any]:
+    def _advance(self, log: MetricsLog) -> Row:
         """One step and what is due after it; returns the row of metrics that it wrote, if any.
 
         Raises:
@@ -143,7 +144,12 @@ class _Run:
             raise RunError(f"{error}. {ADVICE}{where}") from error
         step = self.training.step
         last = step == self.steps
-        due = {name: last or step % self.settings[f"{name}_every"] == 0 for name in ("log", "evaluate", "checkpoint")}
+        every = {
+            "log": self.settings.log_every,
+            "evaluate": self.settings.evaluate_every,
+            "checkpoint": self.settings.checkpoint_every,
+        }
+        due = {name: last or step % steps == 0 for name, steps in every.items()}
         self.reporter.advance(step)
         row = self._metrics(due["evaluate"], last) if due["log"] or due["evaluate"] else {}
         row |= self._probe()
@@ -156,10 +162,10 @@ class _Run:
             self._save(log)
         return row
 
-    def _metrics(self, evaluate: bool, last: bool) -> dict[str, Any]:
+    def _metrics(self, evaluate: bool, last: bool) -> Row:
         """Means of the steps since the last call, norms of gradients, and evaluations."""
-        row: dict[str, Any] = {f"train/{name}": value for name, value in self.training.means.pop().items()}
-        row |= gradient_norms(self.training.task)
+        row: Row = {f"train/{name}": value for name, value in self.training.means.pop().items()}
+        row |= gradient_norms(self.training.objective.network)
         try:
             for split in ("val", "test"):
                 if last or (evaluate and split == "val"):
@@ -178,10 +184,10 @@ class _Run:
 
         In a warm start there is none: the estimator has no part in it.
         """
-        every, step = self.settings["probe_every"], self.training.step
-        if not every or step % every or step <= self.settings["warm_start_steps"]:
+        every, step = self.settings.probe_every, self.training.step
+        if not every or step % every or step <= self.settings.warm_start_steps:
             return {}
-        return self.training.probe(self.settings["probe_examples"], self.settings["probe_draws"])
+        return self.training.probe(self.settings.probe_examples, self.settings.probe_draws)
 
     def _seconds(self) -> float:
         return time.monotonic() - self.begun
@@ -192,7 +198,7 @@ class _Run:
         state = {"training": self.training.state(), "metrics_size": log.sync(), "seconds": self._seconds()}
         checkpoint.save(self.directory.checkpoint, self.experiment.identity, state)
 
-    def _restore(self) -> list[dict[str, Any]]:
+    def _restore(self) -> list[Row]:
         """Go back to the checkpoint, where there is one; returns the rows of metrics up to it."""
         if not self.directory.checkpoint.exists():
             return self.directory.rewind(0)
@@ -201,11 +207,11 @@ class _Run:
         self.begun = time.monotonic() - state["seconds"]
         return self.directory.rewind(state["metrics_size"])
 
-    def _summary(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _summary(self, row: Row) -> Summary:
         """The last row of metrics, with what names the run."""
-        configuration = self.experiment.configuration
-        names = {"task": configuration["task"], "estimator": configuration["estimator"]["name"]}
-        return {"run": self.experiment.identity, **names, "seed": configuration["seed"], **row}
+        settings = self.experiment.configuration.settings
+        names = {"task": settings.task, "estimator": settings.estimator.name}
+        return {"run": self.experiment.identity, **names, "seed": settings.seed, **row}
 
 
 @contextmanager
@@ -217,7 +223,7 @@ def _stop_signals(given: threading.Event | None) -> Iterator[threading.Event]:
         return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
         signal.signal(number, previous[signal.Signals(number)])
 

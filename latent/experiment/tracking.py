@@ -7,18 +7,22 @@ import logging
 import netrc
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from estimators.options import label
 from latent.experiment import parts
-from latent.experiment.run_directory import RunDirectory
-from latent.experiment.yaml_source import flatten
+from latent.experiment.options import complete_default, options_model
+from latent.experiment.run_directory import Row, RunDirectory, Summary
+from latent.experiment.yaml_source import Block, flatten
+
+if TYPE_CHECKING:
+    from wandb import Run, Settings
 
 log = logging.getLogger(__name__)
 
 X_AXIS = "total_decoder_calls"
-SECONDS: dict[str, Any] = {"login_timeout": 5, "init_timeout": 15, "finish_timeout": 30}
+SECONDS: Block = {"login_timeout": 5, "init_timeout": 15, "finish_timeout": 30}
 PUBLIC_HOST = "api.wandb.ai"
 """Where W&B's own server has always been; a key for it holds for whatever address a version of the library has by default."""
 NO_KEY = "Weights & Biases has no key to go online with"
@@ -28,7 +32,7 @@ class TrackingError(Exception):
     """Weights & Biases failed; the message says how."""
 
 
-def connect() -> tuple[Any, str]:
+def connect() -> tuple[Settings, str]:
     """W&B's settings as all of this project's runs have them, and the address of the server that it would talk to."""
     import wandb
 
@@ -55,15 +59,16 @@ def run_id(identity: str) -> str:
     return identity.replace("/", ".")
 
 
-def estimator_label(options: dict[str, Any]) -> str:
+def estimator_label(options: Block) -> str:
     """An estimator's name with those options that are not at their defaults: ``score_function baseline=self_critic``.
 
     It tells estimators apart in W&B, which cannot group runs by keys with dots in them, such as ``estimator.name``.
     """
     name, part = options["name"], parts.estimators().get(options["name"])
-    fields = parts.options_model(part, name).model_fields if part else {}
-    own = {key for key, field in fields.items() if key in options and options[key] != field.default} - {"name"}
-    return label(name, {key: value for key, value in options.items() if key in own})
+    fields = options_model(part).model_fields if part else {}
+    defaults = flatten({key: complete_default(field) for key, field in fields.items()})
+    own = flatten({key: value for key, value in options.items() if key in fields})
+    return label(name, {key: value for key, value in own.items() if key not in defaults or value != defaults[key]})
 
 
 class WandbSink:
@@ -90,20 +95,20 @@ class WandbSink:
 
     def __init__(
         self,
-        configuration: dict[str, Any],
+        configuration: Block,
         directory: Path,
         identity: str,
-        rows: list[dict[str, Any]],
+        rows: list[Row],
         *,
-        tracking: dict[str, Any] | None = None,
+        tracking: Block | None = None,
         files: Path | None = None,
         replay: bool = False,
     ) -> None:
-        self.run: Any = None
+        self.run: Run | None = None
         self.first_step = 0
         self.replay = replay
         tracking = tracking or configuration["tracking"]
-        self.mode: Any = tracking["wandb"] or os.environ.get("WANDB_MODE") or ""
+        self.mode: str = tracking["wandb"] or os.environ.get("WANDB_MODE") or ""
         if self.mode == "disabled":
             return
         try:
@@ -113,9 +118,9 @@ class WandbSink:
         pictures = RunDirectory(directory).pictures_by_step() if rows else {}
         for row in rows:
             self.log(row)
-            self.show(pictures.get(row["step"], {}), row["step"])
+            self.show(pictures.get(int(row["step"]), {}), int(row["step"]))
 
-    def _start(self, arguments: dict[str, Any], goes_on: bool) -> None:
+    def _start(self, arguments: Block, goes_on: bool) -> None:
         import wandb
 
         settings, base_url = connect()
@@ -126,8 +131,10 @@ class WandbSink:
         self.mode = self.mode or "online"
         try:
             # without resume, a run of the same id on the server is replaced: this one starts anew
-            resume: Any = "allow" if goes_on and self.mode == "online" and not self.replay else None
-            self.run = wandb.init(mode=self.mode, resume=resume, settings=settings, **arguments)
+            how: Block = {"mode": self.mode}
+            if goes_on and self.mode == "online" and not self.replay:
+                how["resume"] = "allow"
+            self.run = wandb.init(settings=settings, **arguments, **how)
         except Exception as error:
             if self.mode != "online":
                 raise
@@ -149,12 +156,19 @@ class WandbSink:
             raise TrackingError(f"Weights & Biases failed: {short(error)}") from error
         log.warning("Weights & Biases failed (%s); training goes on without it", short(error))
 
-    def log(self, row: dict[str, Any]) -> None:
+    @property
+    def folder(self) -> Path:
+        """Where W&B has put the files of the run."""
+        if self.run is None:
+            raise TrackingError("Weights & Biases has no run here")
+        return Path(self.run.dir).parent
+
+    def log(self, row: Row) -> None:
         """Send one row of metrics; rows that a resumed online run has already are passed over."""
         if self.run is None or row["step"] < self.first_step:
             return
         try:
-            self.run.log(row, step=row["step"])
+            self.run.log(row, step=int(row["step"]))
         except Exception as error:
             self._fail(error)
 
@@ -169,7 +183,7 @@ class WandbSink:
         except Exception as error:
             self._fail(error)
 
-    def close(self, summary: dict[str, Any], exit_code: int) -> None:
+    def close(self, summary: Summary, exit_code: int) -> None:
         """Write the summary as flat numbers, which a ``define_metric`` summary would not be, and end the run."""
         if self.run is None:
             return
@@ -180,7 +194,7 @@ class WandbSink:
             self._fail(error)
 
 
-def _identifiers(configuration: dict[str, Any], identity: str, tracking: dict[str, Any]) -> dict[str, Any]:
+def _identifiers(configuration: Block, identity: str, tracking: Block) -> Block:
     """What W&B finds a run by, and what it compares runs by."""
     experiment, _, name = identity.partition("/")
     parts_of_run = [configuration["task"], *(configuration[key]["name"] for key in ("estimator", "data"))]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import cast
 
 import torch
-from torch.nn.parameter import UninitializedParameter
 
-from estimators import derived_seed
+from estimators import Estimator, derived_seed
+from latent.experiment.checkpoint import State
 from latent.experiment.experiment import Experiment
 from latent.experiment.metrics import RunningMeans, gradient_norm
 from latent.experiment.probe import Probe, unnoticed
@@ -36,22 +36,14 @@ class Training:
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        settings = experiment.configuration["train"]
-        self.batch_size = settings["batch_size"]
-        self.seed = experiment.configuration["seed"]
+        settings = experiment.configuration.settings
+        self.settings = settings.train
+        self.seed = settings.seed
         self.fabric = experiment.fabric
         self.objective = experiment.objective
         self.task, self.estimator = self.objective.task, self.objective.estimator
-        self._materialise()
-        rate = settings["learning_rate"]
-        self.rates = [rate, settings["estimator_learning_rate"] or rate]
-        self.warm_start_steps = settings["warm_start_steps"]
-        self.warm_rates = [settings["warm_start_learning_rate"] or rate, self.rates[1]]
-        groups = [
-            {"params": list(self.task.parameters()), "weight_decay": settings["weight_decay"]},
-            {"params": list(self.estimator.parameters())},
-        ]
-        self.optimizer = torch.optim.Adam(groups, lr=rate, fused=True)
+        self.optimizer = experiment.optimizer
+        self.schedule = experiment.schedule
         self.module, self.wrapped_optimizer = self.fabric.setup(self.objective, self.optimizer)
         device = self.fabric.device
         self.generators = {
@@ -63,12 +55,16 @@ class Training:
         self.means = RunningMeans(device)
         self.warned_of_probe = False
 
-    def _materialise(self) -> None:
-        """Give parameters that wait for their first input their size, before an optimiser is made of them."""
-        if any(isinstance(parameter, UninitializedParameter) for parameter in self.objective.parameters()):
-            generator = torch.Generator().manual_seed(derived_seed("first batch"))
-            self.objective.eval()
-            self.objective(self.task.draw(1, generator), generator)
+    def _rates(self) -> tuple[float, float]:
+        """Learning rates of the next step: of the task and of the estimator."""
+        settings = self.settings
+        rate = settings.learning_rate
+        own = settings.estimator_learning_rate or rate
+        after_warm_start = self.step - settings.warm_start_steps
+        if after_warm_start < 0:
+            return settings.warm_start_learning_rate or rate, own
+        factor = self.schedule(after_warm_start)
+        return rate * factor, own * factor
 
     def train_step(self) -> None:
         """Draw a batch and take one step of the optimiser.
@@ -78,11 +74,11 @@ class Training:
         """
         before = self._volatile_state()
         self.module.train()
-        warm = self.step < self.warm_start_steps
-        for group, rate in zip(self.optimizer.param_groups, self.warm_rates if warm else self.rates, strict=True):
+        warm = self.step < self.settings.warm_start_steps
+        for group, rate in zip(self.optimizer.param_groups, self._rates(), strict=True):
             group["lr"] = rate
         try:
-            batch = self.task.draw(self.batch_size, self.generators["batches"])
+            batch = self.task.draw(self.settings.batch_size, self.generators["batches"])
             objective, metrics = self.module(batch, self.generators["estimator"], warm)
             if not torch.isfinite(objective):
                 raise FloatingPointError(f"the objective is {float(objective.detach())}")
@@ -131,12 +127,13 @@ class Training:
         device = self.fabric.device
         seeds = {name: derived_seed("probe", self.seed, self.step, name) for name in ("batch", "estimator", "default")}
         probe = Probe(self.estimator, draws)
+        stand_in = cast(Estimator, probe)
         try:
-            with unnoticed(self.task, device, seeds["default"]):
+            with unnoticed(self.objective.network, device, seeds["default"]):
                 batch = self.task.draw(examples, torch.Generator().manual_seed(seeds["batch"]))
                 batch = self.fabric.strategy.precision.convert_input(batch)  # as the accelerator does in training
                 with self.fabric.autocast():
-                    self.task(batch, probe, torch.Generator(device).manual_seed(seeds["estimator"]))
+                    self.task(batch, stand_in, torch.Generator(device).manual_seed(seeds["estimator"]))
             metrics = probe.metrics()
         except (ValueError, FloatingPointError) as error:
             if not self.warned_of_probe:
@@ -149,7 +146,7 @@ class Training:
         """Whether every parameter is; an update can overflow though its gradient does not."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.objective.parameters())
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """All that decides how training goes on, as tensors and plain values."""
         return {
             "step": self.step,
@@ -160,7 +157,7 @@ class Training:
             "volatile": self._volatile_state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Go back to what :meth:`state` returned."""
         self.step = state["step"]
         self.total_decoder_calls.copy_(state["total_decoder_calls"])
@@ -169,7 +166,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self._restore_volatile(state["volatile"])
 
-    def _volatile_state(self) -> dict[str, Any]:
+    def _volatile_state(self) -> State:
         """What a forward pass changes, copied: generators, and the estimator's schedules and baselines."""
         return {
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
@@ -177,7 +174,7 @@ class Training:
             "buffers": {name: buffer.clone() for name, buffer in self.estimator.named_buffers()},
         }
 
-    def _restore_volatile(self, state: dict[str, Any]) -> None:
+    def _restore_volatile(self, state: State) -> None:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["default_generator"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ MOST_DEPTH = 32
 MOST_DIGITS = 18
 
 Key = tuple[str, ...]
+
+Block = dict[str, Any]
+"""A mapping of plain data, as YAML and JSON hold it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class ConfigurationError(Exception):
 class Source:
     """A mapping of plain data and the mark of each of its keys, by path; ``()`` is the mark of the whole."""
 
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Block = field(default_factory=dict)
     marks: dict[Key, Mark] = field(default_factory=dict)
 
     def mark(self, key: Key) -> Mark:
@@ -65,20 +69,23 @@ class Source:
         return self.marks.get(key, Mark("configuration"))
 
     def merged_with(self, child: Source) -> Source:
-        """``child`` laid over this: blocks merge key by key, but one whose ``name`` changes is replaced whole."""
+        """``child`` laid over this: blocks merge key by key, but one whose ``name`` changes is replaced whole.
+
+        A name alone, laid over a block that has a name or under any block, is the block with that name.
+        """
         data, marks = dict(self.data), dict(self.marks)
         if () in child.marks:
             marks[()] = child.marks[()]
         for key, value in child.data.items():
-            old = data.get(key)
-            blocks = [block for block in (old, value) if isinstance(block, dict)]
-            names = {block["name"] for block in blocks if isinstance(block.get("name"), str)}
-            if len(blocks) == 2 and len(names) <= 1:
-                inner = self.within(key).merged_with(child.within(key))
+            blocks = _blocks(data.get(key), value)
+            if blocks is not None:
+                old, new = Source(blocks[0], self.within(key).marks), Source(blocks[1], child.within(key).marks)
+                inner = old.merged_with(new)
+                data[key] = inner.data
             else:
                 marks = {path: mark for path, mark in marks.items() if path[:1] != (key,)}
                 inner = child.within(key)
-            data[key] = inner.data if isinstance(value, dict) else value
+                data[key] = value
             marks.update({(key, *path): mark for path, mark in inner.marks.items()})
         return Source(data, marks)
 
@@ -87,6 +94,18 @@ class Source:
         value = self.data.get(key)
         marks = {path[1:]: mark for path, mark in self.marks.items() if path[:1] == (key,)}
         return Source(value if isinstance(value, dict) else {}, marks)
+
+
+def _blocks(old: object, new: object) -> tuple[Block, Block] | None:
+    """What is to be merged where one value is laid over another; None where the new one replaces it."""
+    if isinstance(old, str) and isinstance(new, dict):
+        old = {"name": old}
+    if isinstance(new, str) and isinstance(old, dict) and "name" in old:
+        new = {"name": new}
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return None
+    names = {block["name"] for block in (old, new) if isinstance(block.get("name"), str)}
+    return (old, new) if len(names) <= 1 else None
 
 
 class _Loader(yaml.SafeLoader):
@@ -114,14 +133,14 @@ class _Reader:
         self.marks: dict[Key, Mark] = {}
         self.values = 0
 
-    def mark(self, position: Any) -> Mark:
+    def mark(self, position: yaml.Mark) -> Mark:
         text = self.lines[position.line] if position.line < len(self.lines) else ""
         return Mark(self.source, position.line + 1, position.column + 1, text)
 
     def fail(self, node: yaml.Node, message: str) -> ConfigurationError:
         return ConfigurationError.at(self.mark(node.start_mark), message)
 
-    def read(self, node: yaml.Node, path: Key = (), depth: int = 0) -> Any:
+    def read(self, node: yaml.Node, path: Key = (), depth: int = 0) -> object:
         self.values += 1
         if self.values > MOST_VALUES:
             raise self.fail(node, f"more than {MOST_VALUES} values once aliases are expanded; refused")
@@ -137,8 +156,8 @@ class _Reader:
             return [self.read(item, (*path, str(i)), depth + 1) for i, item in enumerate(node.value)]
         return self._scalar(node)
 
-    def _mapping(self, node: yaml.MappingNode, path: Key, depth: int) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+    def _mapping(self, node: yaml.MappingNode, path: Key, depth: int) -> Block:
+        result: Block = {}
         for key_node, value_node in node.value:
             key, here = key_node.value, (*path, key_node.value)
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.startswith("!"):
@@ -151,7 +170,7 @@ class _Reader:
             result[key] = self.read(value_node, here, depth + 1)
         return result
 
-    def _scalar(self, node: yaml.Node) -> Any:
+    def _scalar(self, node: yaml.Node) -> object:
         kind, value = node.tag.removeprefix("tag:yaml.org,2002:"), node.value
         try:
             if kind == "int":
@@ -194,8 +213,22 @@ def parse(text: str, source: str) -> Source:
     return Source(data, reader.marks)
 
 
-def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
-    """Read a file and what it extends.
+def read(path: Path) -> Source:
+    """Read a file, laid over what it extends.
+
+    Raises:
+        ConfigurationError: if a file is missing, unreadable or wrong, or extends itself.
+    """
+    return laid_over(Source(), read_layers(path))
+
+
+def laid_over(source: Source, layers: Iterable[Source]) -> Source:
+    """Layers over a source, each over those before it."""
+    return reduce(Source.merged_with, layers, source)
+
+
+def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Source]:
+    """Read a file and what it extends, which comes before it.
 
     Raises:
         ConfigurationError: if a file is missing, unreadable or wrong, or extends itself.
@@ -210,7 +243,7 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigurationError.at(Mark(str(path)), f"cannot be read: {reason}") from error
     if "extends" not in source.data:
-        return source
+        return [source]
     parent, mark = source.data.pop("extends"), source.marks.pop(("extends",))
     if not isinstance(parent, str):
         raise ConfigurationError.at(mark, f"extends: must name a file, got {parent!r}")
@@ -224,77 +257,12 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
         raise ConfigurationError.at(mark, f"extends: there is no file {str(target)[:200]!r}") from error
     if len(seen) > MOST_DEPTH:
         raise ConfigurationError.at(mark, f"extends: more than {MOST_DEPTH} files extend each other")
-    return read(target, (*seen, path.resolve())).merged_with(source)
+    return [*read_layers(target, (*seen, path.resolve())), source]
 
 
-Override = tuple[Key, Source]
-"""A key's path, and a mapping that holds nothing but that key."""
-
-
-def override(path: Key, value: Any, mark: Mark) -> Override:
-    """One key set to a value, which was written at ``mark``."""
-    data: Any = value
-    for part in reversed(path):
-        data = {part: data}
-    return path, Source(data, {path: mark})
-
-
-def parse_override(text: str) -> Override:
-    """Read one ``KEY=VALUE`` of the command line, with a dotted key and a YAML value.
-
-    Raises:
-        ConfigurationError: if there is no ``=``, or the value is not YAML.
-    """
-    origin = Mark(f"command line, {text[:200]!r}")
-    key, separator, value = text.partition("=")
-    path = split_key(key)
-    if not separator or not path:
-        raise ConfigurationError.at(origin, "an override is written KEY=VALUE, as in train.steps=1000")
-    return override(path, parse_value(value, origin), origin)
-
-
-def split_key(key: str) -> Key:
-    """The parts of a dotted key; empty, if one of them is."""
-    path = tuple(key.strip().split("."))
-    return path if all(path) else ()
-
-
-def parse_value(text: str, origin: Mark) -> Any:
-    """Read one YAML value that was written at ``origin``.
-
-    Raises:
-        ConfigurationError: if it is not YAML, or more than a value.
-    """
-    try:
-        content = parse(f"value: {text}", "").data
-    except ConfigurationError as error:
-        raise ConfigurationError.at(origin, error.problems[0][1]) from error
-    if len(content) > 1:
-        raise ConfigurationError.at(origin, "an override sets one key; give others as arguments of their own")
-    return content["value"]
-
-
-def with_overrides(source: Source, overrides: Iterable[Override]) -> Source:
-    """``source`` with every override laid over it at once, so that their order does not matter.
-
-    Raises:
-        ConfigurationError: if two overrides set the same key, or one sets a block and another a key in it.
-    """
-    together = Source()
-    given: list[Key] = []
-    for path, single in overrides:
-        for other in given:
-            if path[: len(other)] == other or other[: len(path)] == path:
-                message = f"{'.'.join(path)} and {'.'.join(other)} cannot both be given"
-                raise ConfigurationError.at(single.marks[path], message)
-        given.append(path)
-        together = together.merged_with(single)
-    return source.merged_with(together)
-
-
-def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(data: Mapping[str, object], prefix: str = "") -> Block:
     """Nested mappings to dotted keys."""
-    flat: dict[str, Any] = {}
+    flat: Block = {}
     for key, value in data.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class Autoencoder(ImageTask):
     The objective is the negative ELBO; see :func:`latent.models.elbo.elbo`.
     """
 
-    headline = "elbo"
+    headline: ClassVar[str] = "elbo"
     beta = 1.0
     make: Callable[[Tensor], Space]
     """From scores to the latent variable."""

@@ -64,10 +64,11 @@ class BitVectorVAE(Autoencoder):
         self.divergence = self.exact_divergence = ClosedForm(self.prior)
 
     def _features(self, latents: Latents) -> Tensor:
-        return self.decoder(latents).unflatten(1, (self.pixels, self.pixel_features))
+        return torch.unflatten(self.decoder(latents), 1, (self.pixels, self.pixel_features))
 
     def log_likelihood(self, latents: Latents, images: Tensor) -> Tensor:
-        return self.likelihood(self._features(latents), latents.gather(images))
+        log_likelihood: Tensor = self.likelihood(self._features(latents), latents.gather(images))
+        return log_likelihood
 
     def log_prior(self, latents: Latents) -> Tensor:
         return self.prior.log_probability(latents)

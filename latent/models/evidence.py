@@ -70,7 +70,7 @@ def evidence(
 
 def _in_parts(log_joint: Callable[[Latents], Tensor], space: Space, states: Tensor) -> Tensor:
     """``log p(x, z)`` of states, ``[B, S]``, decoded a part at a time."""
-    parts = states.split(max(1, PAIRS_AT_ONCE // len(states)), 1)
+    parts = torch.split(states, max(1, PAIRS_AT_ONCE // len(states)), 1)
     joint = []
     for part in parts:
         latents = space.select(part)

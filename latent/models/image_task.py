@@ -126,7 +126,7 @@ class ImageTask(nn.Module, ABC):
         Each part has a generator of its own, so that what one estimator draws does not change another's next images.
         """
         binarisation = torch.Generator().manual_seed(derived_seed("binarised images"))
-        for number, part in enumerate(rows.split(max(1, min(IMAGES_AT_ONCE, most)))):
+        for number, part in enumerate(torch.split(rows, max(1, min(IMAGES_AT_ONCE, most)))):
             sampling = torch.Generator(self.levels.device).manual_seed(derived_seed("evaluation", number))
             yield (self.pick(part, binarisation), self.labels[part.to(self.labels.device)]), sampling
 
@@ -141,7 +141,7 @@ class ImageTask(nn.Module, ABC):
 
     def as_image(self, values: Tensor) -> Tensor:
         """``[M, P]`` to ``[M, H, W]``."""
-        return values.unflatten(1, self.size)
+        return torch.unflatten(values, 1, self.size)
 
     def drawing(self) -> RandomDraws:
         """Draws for pictures, the same every time."""

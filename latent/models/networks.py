@@ -38,9 +38,11 @@ class LatentMLP(nn.Module):
     def project(self, vectors: Tensor) -> Tensor:
         """``[B, F]`` or ``[N, F]`` to the first hidden layer ``[..., H]``."""
         assert self.vector is not None
-        return self.vector(vectors)
+        projected: Tensor = self.vector(vectors)
+        return projected
 
     def forward(self, latents: Latents, projected: Tensor | None = None) -> Tensor:
         """``N`` pairs, and their projected vectors ``[N, H]``, to ``[N, O]``."""
         hidden = self.latent(latents)
-        return self.rest(hidden if projected is None else hidden + projected)
+        outputs: Tensor = self.rest(hidden if projected is None else hidden + projected)
+        return outputs

@@ -46,7 +46,7 @@ def pixel_log_likelihood(features: Tensor, target: Tensor, weight: Tensor, bias:
     """
     _check(features, target, weight, bias)
     if torch.is_grad_enabled():
-        result: Tensor = _PixelLogLikelihood.apply(features, target, weight, bias)
+        result: Tensor = _PixelLogLikelihood.apply(features, target, weight, bias)  # type: ignore[no-untyped-call]
         return result
     return _evaluate(features, target, weight, bias, False, False)[0]
 

@@ -118,7 +118,8 @@ class VAE(Autoencoder):
         return self.prior.sample(number, draws)
 
     def mean_image(self, latents: Latents) -> Tensor:
-        return self.decoder(latents).sigmoid()
+        logits: Tensor = self.decoder(latents)
+        return logits.sigmoid()
 
 
 def bernoulli_log_likelihood(logits: Tensor, bits: Tensor) -> Tensor:

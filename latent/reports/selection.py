@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from latent.experiment import parts
-from latent.experiment.configuration import UNNOTICED
+from latent.experiment.settings import UNNOTICED
 from latent.experiment.yaml_source import flatten
 from latent.reports.runs import ResultsError, Run, estimator_labels, grid_keys, without_seed
 from latent.words import is_number

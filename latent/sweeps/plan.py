@@ -10,20 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from latent.experiment import checkpoint
-from latent.experiment.configuration import UNNOTICED, load, read_sweep, sweep_settings
+from latent.experiment.configuration import load, read_sweep, sweep_settings
 from latent.experiment.experiment import directory_of, prepare
+from latent.experiment.overrides import Override, override, parse_value, split_key
 from latent.experiment.run_directory import Damaged, RunDirectory, RunError, RunInUse
-from latent.experiment.yaml_source import (
-    ConfigurationError,
-    Key,
-    Mark,
-    Override,
-    Source,
-    flatten,
-    override,
-    parse_value,
-    split_key,
-)
+from latent.experiment.settings import UNNOTICED
+from latent.experiment.yaml_source import ConfigurationError, Key, Mark, Source, flatten
 
 MOST_RUNS = 100_000
 NOT_IN_A_GRID = ("task", "experiment", "seed", "device", "tracking", *(f"train.{name}" for name in UNNOTICED))
@@ -136,7 +128,7 @@ def parse_grid(text: str) -> tuple[str, list[Any]]:
 
 @dataclass(frozen=True)
 class Resources:
-    """What runs are run with; see :class:`~latent.experiment.configuration.Sweep`."""
+    """What runs are run with; see :class:`~latent.experiment.settings.Sweep`."""
 
     launcher: str
     workers: int | None
@@ -267,7 +259,8 @@ def _runs(member: _Member, out: Path, contents: dict[str, Any]) -> Iterator[Plan
                 raise ConfigurationError.at(given.marks[path], "seed cannot be given beside the seeds of the sweep")
         configuration = load(member.file, [*member.overrides, *chosen, *seed])
         digest = prepare(configuration, out, contents).digest
-        grid = flatten({".".join(key): value for (key, _, _), value in zip(member.grid, values, strict=True)})
+        set_here = zip(member.grid, values, strict=True)
+        grid = flatten({".".join(key): configuration.in_full(key, value) for (key, _, _), value in set_here})
         if isinstance(configuration.data["data"].get("path"), str):  # whoever runs it may have another working directory
             configuration.data["data"]["path"] = str(Path(configuration.data["data"]["path"]).expanduser().absolute())
         for number in seeds or [configuration.data["seed"]]:

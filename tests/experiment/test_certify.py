@@ -9,8 +9,9 @@ import estimators
 from estimators import ScoreFunction, StraightThrough
 from estimators.certificates.catalogue import CATALOGUE
 from estimators.certificates.problems import FAMILY
+from estimators.parts import Registry
 from latent.commands.main import app
-from latent.experiment import certificates, parts
+from latent.experiment import certificates, options, parts
 
 
 def call(*arguments):
@@ -181,8 +182,8 @@ def test_entry_points_that_cannot_be_used_are_left_out_with_a_warning(monkeypatc
         Entry("dense", ScoreFunction),
         Entry("sound", ScoreFunction),
     ]
-    monkeypatch.setattr(parts, "entry_points", lambda group: entries)
-    found = parts._with_entry_points(estimators.ESTIMATORS, "discrete_latent.estimators")
+    monkeypatch.setattr(options, "entry_points", lambda group: entries)
+    found = options.available(Registry("estimator", estimators.ESTIMATORS, group="discrete_latent.of_this_test"))
     assert set(found) - set(estimators.ESTIMATORS) == {"sound"}
     assert found["dense"] is estimators.ESTIMATORS["dense"]
     for message in ("it is gone", "must be keyword-only", "untyped: the entry point", "its name is taken"):

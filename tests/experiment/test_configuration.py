@@ -4,10 +4,13 @@ import json
 
 import jsonschema
 import pytest
+import yaml
 
-from latent.experiment import parts
-from latent.experiment.configuration import json_schema, load
-from latent.experiment.yaml_source import ConfigurationError, Mark, parse, parse_override, read
+from latent.experiment.configuration import load
+from latent.experiment.options import describe, options_model
+from latent.experiment.overrides import parse_override
+from latent.experiment.settings import json_schema, places
+from latent.experiment.yaml_source import ConfigurationError, Mark, parse, read
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -79,12 +82,17 @@ def test_the_schema_refuses_what_the_loader_refuses():
     jsonschema.Draft202012Validator.check_schema(schema)
     json.dumps(schema)
     good = {"task": "signal_game", "estimator": {"name": "entmax", "alpha": 1.5, "learned": False}, "data": {"name": "emoji"}}
-    jsonschema.validate(good, schema)
+    for whole in (good, good | {"game": {"sender": "published"}}, good | {"train": {"optimizer": {"momentum": 0.3}}}):
+        jsonschema.validate(whole, schema)
     for bad in (
         good | {"estimator": {"name": "entmax", "beta": 1.5}},
         good | {"estimator": {"name": "entmaxx"}},
         good | {"trian": {}},
         good | {"train": {"steps": "many"}},
+        good | {"game": {"sender": "mpl"}},
+        good | {"game": {"sender": {"name": "mlp", "momentum": 0.3}}},
+        good | {"train": {"optimizer": {"name": "adam", "momentum": 0.3}}},
+        good | {"data": "features"},
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(bad, schema)
@@ -107,10 +115,9 @@ def test_defaults_come_from_the_constructors(tmp_path):
 
 
 def test_every_option_is_documented():
-    groups = [parts.estimators(), parts.tasks(), *(task.datasets for task in parts.tasks().values())]
-    for name, part in [item for group in groups for item in group.items()]:
-        assert parts.describe(part), name
-        for option, field in parts.options_model(part).model_fields.items():
+    for name, part in [item for place in places() for item in place.parts.items()]:
+        assert describe(part), name
+        for option, field in options_model(part).model_fields.items():
             assert field.description, f"{name}.{option}"
 
 
@@ -124,6 +131,50 @@ def test_extends_merges_blocks_and_a_new_name_replaces_them(tmp_path):
     grandchild = tmp_path / "grandchild.yaml"
     grandchild.write_text("extends: child.yaml\nestimator: {name: entmax}\n")
     assert load(grandchild, []).data["estimator"] == {"name": "entmax", "alpha": 1.5, "learned": False}
+
+
+def test_a_name_alone_is_a_block_with_that_name(tmp_path):
+    (tmp_path / "base.yaml").write_text("task: signal_game\nestimator: entmax\ndata: synthetic\ngame: {sender: published}\n")
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: base.yaml\nestimator: {alpha: 1.7}\ngame: {sender: {hidden_size: 9}}\n")
+    data = load(child, []).data
+    assert data["estimator"] == {"name": "entmax", "alpha": 1.7, "learned": False}
+    assert data["data"]["name"] == "synthetic"
+    assert data["game"]["sender"] == {"name": "published", "hidden_size": 9}
+    assert load(child, ["game.sender=published"]).data == data, "the same name leaves the block as it is"
+    assert load(child, ["game.sender=mlp"]).data["game"]["sender"] == {"name": "mlp", "hidden_size": 256}
+
+
+def test_another_name_replaces_the_block_of_a_part_inside_a_part(tmp_path):
+    """Also where the parent's block is about the default, which it need not name."""
+    (tmp_path / "base.yaml").write_text(BASE + "game: {sender: {hidden_size: 9}}\ntrain: {optimizer: {weight_decay: 0.3}}\n")
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: base.yaml\ngame: {sender: {name: published}}\ntrain: {optimizer: sgd}\n")
+    assert load(tmp_path / "base.yaml", []).data["game"]["sender"] == {"name": "mlp", "hidden_size": 9}
+    data = load(child, []).data
+    assert data["game"]["sender"] == {"name": "published", "hidden_size": 256}
+    assert data["train"]["optimizer"] == {"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    assert load(tmp_path / "base.yaml", ["train.optimizer.name=sgd"]).data["train"] == data["train"]
+    kept = load(tmp_path / "base.yaml", ["train.optimizer.name=adam"]).data["train"]["optimizer"]
+    assert (kept["name"], kept["weight_decay"]) == ("adam", 0.3)
+
+
+def test_an_override_names_a_part_and_others_set_its_options(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(BASE + "game: {sender: {name: mlp, hidden_size: 9}}\n")
+    for order in (1, -1):
+        data = load(path, ["game.sender=published", "game.sender.hidden_size=128"][::order]).data
+        assert data["game"]["sender"] == {"name": "published", "hidden_size": 128}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_complete_configuration_reads_back_as_itself(path, tmp_path):
+    overrides = ["data.path=somewhere"] if path == GAME_OF_THE_USER else []
+    overrides += ["estimator=dense"] if path.name == "base.yaml" else []
+    data = load(path, overrides).data
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    assert load(tmp_path / "config.yaml", []).data == data
+    jsonschema.validate(data, json_schema())
 
 
 def test_overrides_win_in_any_order(tmp_path):
@@ -152,6 +203,35 @@ def test_an_error_in_a_base_file_names_the_base_file(tmp_path):
         (BASE + "train:\n  steps: 0\n", "bad.yaml:5:3: train.steps: must be greater than or equal to 1, got 0"),
         (BASE + "train:\n  steps: 1.5\n", "bad.yaml:5:3: train.steps: must be a valid integer, got 1.5"),
         (BASE + "train:\n  learning_rate: .nan\n", "bad.yaml:5:3: train.learning_rate: must be a finite number"),
+        (BASE + "train: adam\n", "bad.yaml:4:1: train: must be a block of keys, got 'adam'"),
+        (
+            BASE + "game:\n  sender: mpl\n",
+            "bad.yaml:5:3: game.sender.name: there is no sender 'mpl'; did you mean 'mlp'?; one of: ",
+        ),
+        (
+            BASE + "game:\n  sender:\n    name: 3\n",
+            "bad.yaml:6:5: game.sender.name: there is no sender 3; one of: mlp, published",
+        ),
+        (
+            BASE + "game:\n  sender: [mlp]\n",
+            "bad.yaml:5:3: game.sender must be a block with a name, such as 'sender: {name: mlp}', or",
+        ),
+        (
+            BASE + "game:\n  sender:\n    name: published\n    hiden_size: 1\n",
+            "bad.yaml:7:5: game.sender.hiden_size: unknown key 'hiden_size'; did you mean 'hidden_size'?; keys in game.sender",
+        ),
+        (
+            BASE + "game:\n  sender:\n    hidden_size: x\n",
+            "bad.yaml:6:5: game.sender.hidden_size: must be a valid integer, got 'x'",
+        ),
+        (
+            BASE + "game:\n  hidden_size: 3\n",
+            "bad.yaml:5:3: game.hidden_size: unknown key 'hidden_size'; did you mean 'sender.hidden_",
+        ),
+        (BASE + "train:\n  weight_decay: 0\n", "did you mean 'optimizer.weight_decay'?"),
+        (BASE + "train:\n  optimizer: {name: sgd, beta1: 0.3}\n", "bad.yaml:5:26: train.optimizer.beta1: unknown key 'beta1'"),
+        (BASE + "train:\n  schedule: cosin\n", "train.schedule.name: there is no schedule 'cosin'; did you mean 'cosine'?"),
+        (BASE.replace("{name: gumbel_softmax}", "dens"), "bad.yaml:2:1: estimator.name: there is no estimator 'dens'"),
         (BASE + "train: 3\n", "bad.yaml:4:1: train: must be"),
         (BASE + "seed: 1\nseed: 2\n", "bad.yaml:5:1: the key 'seed' is given twice; the first time in line 4"),
         (BASE + "seed: true\n", "bad.yaml:4:1: seed: must be a valid integer, got True"),
@@ -176,7 +256,7 @@ def test_an_error_in_a_base_file_names_the_base_file(tmp_path):
         ("a: &x [*x]\n", "nested deeper than"),
         ("? [a, b]\n: 1\n", "a key must be a plain word"),
         ("a: \x00\n", "this is not YAML"),
-        (BASE.replace("{name: gumbel_softmax}", "dense"), "bad.yaml:2:1: estimator must be a block with a name"),
+        (BASE.replace("{name: gumbel_softmax}", "3"), "bad.yaml:2:1: estimator must be a block with a name"),
         (BASE.replace("{name: synthetic}", "[1]"), "bad.yaml:3:1: data must be a block with a name"),
         (BASE + "game:\n", "bad.yaml:4:1: game: must be a block of keys, got None"),
         (BASE + "seed: 123456789012345678901\n", "bad.yaml:4:7: a whole number of more than 18 digits"),
@@ -237,14 +317,20 @@ def test_overrides_are_checked_like_files(tmp_path, override, expected):
 
 @pytest.mark.parametrize(
     "overrides",
-    [["seed=3", "seed=4"], ["train=3", "train.steps=4"], ["train.steps=4", "train=null"]],
+    [
+        ["seed=3", "seed=4"],
+        ["train=3", "train.steps=4"],
+        ["train.steps=4", "train=null"],
+        ["game.sender=mlp", "game.sender.name=published"],
+        ["game.sender={name: mlp}", "game.sender.hidden_size=3"],
+    ],
 )
 def test_overrides_that_contradict_each_other_are_refused(tmp_path, overrides):
     assert "cannot both be given" in problem(BASE, tmp_path, *overrides)
 
 
 def test_a_mistake_beside_an_override_is_not_blamed_on_it(tmp_path):
-    message = problem(BASE + "game:\n  candidatez: 3\n", tmp_path, "game.hidden_size=3")
+    message = problem(BASE + "game:\n  candidatez: 3\n", tmp_path, "game.vocabulary_size=3")
     assert message.startswith("bad.yaml:5:3: game.candidatez")
 
 

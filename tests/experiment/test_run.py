@@ -392,6 +392,19 @@ WRONG = {
         "estimator.space: the latent of signal_game is categorical",
     ),
     "no CUDA": (["device=cuda"], 2, "device: cuda cannot be used here"),
+    "a sender without units": (["game.sender.hidden_size=0"], 2, "game.sender.hidden_size: must be at least 1, got 0"),
+    "a receiver without units": (["game.receiver.hidden_size=0"], 2, "game.receiver.hidden_size: must be at least 1"),
+    "an optimiser's option out of range": (
+        ["train.optimizer.beta1=1"],
+        2,
+        "train.optimizer.beta1: must be at least 0 and below",
+    ),
+    "options that do not fit": (
+        ["train.optimizer={name: sgd, nesterov: true}"],
+        2,
+        "train.optimizer.nesterov: needs a momentum",
+    ),
+    "a warm-up longer than the run": (["train.schedule={name: cosine, warm_up_steps: 60}"], 2, "train.schedule.warm_up_steps"),
     "override without =": (["train.steps"], 2, "an override is written KEY=VALUE"),
     "missing npz": (["data.name=features", "data.path=none.npz"], 2, "none.npz is missing"),
     "no path": (["data.name=features"], 2, "data.path is missing"),
@@ -461,7 +474,7 @@ def test_the_line_of_a_mistake_is_shown(tiny, tmp_path):
     tiny.write_text(tiny.read_text().replace("  steps:", "  stepz:"))
     errors = call(tiny, "--out", tmp_path).stderr
     assert "   stepz: 60" in errors
-    assert "tiny.yaml:18:3" in errors.replace("\n", "")
+    assert "tiny.yaml:19:3" in errors.replace("\n", "")
 
 
 def interrupted(tiny, tmp_path, monkeypatch):
@@ -508,7 +521,7 @@ def test_files_can_be_read_by_others_as_the_umask_says(tiny, tmp_path):
 
 def test_a_checkpoint_of_another_configuration(tiny, tmp_path, monkeypatch):
     directory = interrupted(tiny, tmp_path, monkeypatch)
-    call(tiny, "--out", tmp_path / "other", "game.hidden_size=9")
+    call(tiny, "--out", tmp_path / "other", "game.sender.hidden_size=9")
     other = run_directory(tmp_path / "other")
     shutil.copy(other / "checkpoint.pt", directory / "checkpoint.pt")
     result = call(tiny, "--out", tmp_path)

@@ -5,7 +5,7 @@ import torch
 
 from games import scalar_function as module
 from games.agents import ScalarFunctionSender
-from games.scalar_function import scalar_function
+from games.agents.scalar_function import scalar_function
 
 F64 = torch.float64
 

@@ -1,5 +1,7 @@
 """The referential game: what is drawn, what is decoded, and what its objective and evaluation are."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -12,12 +14,13 @@ from games.datasets.synthetic import synthetic
 from games.sampling import GameSampler
 from games.signal_game import zero_one
 
-OPTIONS = {"vocabulary_size": 12, "candidates": 5, "hidden_size": 8, "validation_games": 40, "test_games": 60}
+OPTIONS = {"vocabulary_size": 12, "candidates": 5, "validation_games": 40, "test_games": 60}
+SMALL = {"sender": partial(MLPSender, hidden_size=8), "receiver": partial(DotProductReceiver, hidden_size=8)}
 
 
 def game(seed=0, **options):
     torch.manual_seed(seed)
-    return SignalGame(synthetic(concepts=10, images=8, size=6), **OPTIONS | options)
+    return SignalGame(synthetic(concepts=10, images=8, size=6), **OPTIONS | SMALL | options)
 
 
 def generator(seed=0):
@@ -173,7 +176,7 @@ def test_training_learns(reward):
 
 def test_the_published_sender_is_one_scalar_function_of_each_coordinate():
     torch.manual_seed(0)
-    sender = ScalarFunctionSender(6, 4, 9).double()
+    sender = ScalarFunctionSender(6, 9, hidden_size=4).double()
     x = torch.randn(3, 6, dtype=torch.float64)
     b, c = sender.expand.weight[:, 0], sender.contract.weight[0]
     embedded = x @ sender.embed.weight.t()
@@ -188,13 +191,13 @@ def test_the_published_sender_is_one_scalar_function_of_each_coordinate():
 
 def test_the_mlp_sender_starts_nearly_uniform():
     torch.manual_seed(0)
-    q = MLPSender(20, 16, 64)(torch.randn(100, 20)).softmax(1)
+    q = MLPSender(20, 64, hidden_size=16)(torch.randn(100, 20)).softmax(1)
     assert q.max() < 1.1 / 64
 
 
 def test_the_receiver_scores_are_dot_products():
     torch.manual_seed(0)
-    receiver = DotProductReceiver(6, 4, 9)
+    receiver = DotProductReceiver(6, 9, hidden_size=4)
     candidates = torch.randn(2, 3, 6)
     latents = estimators.Latents.regular(torch.tensor([[1], [8]]), 9, torch.float32)
     embedded = receiver.embed(candidates)
@@ -208,7 +211,11 @@ def test_the_receiver_scores_are_dot_products():
         ({"vocabulary_size": 0}, "vocabulary_size"),
         ({"candidates": 11}, "candidates"),
         ({"candidates": 1}, "candidates"),
-        ({"hidden_size": -1}, "hidden_size"),
+        ({"sender": partial(MLPSender, hidden_size=-1)}, "sender.hidden_size"),
+        ({"sender": partial(ScalarFunctionSender, hidden_size=0)}, "sender.hidden_size"),
+        ({"receiver": partial(DotProductReceiver, hidden_size=0)}, "receiver.hidden_size"),
+        ({"sender": "dot_product"}, "sender"),
+        ({"receiver": "mlp"}, "receiver"),
         ({"entropy_coefficient": -0.1}, "entropy_coefficient"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"test_games": 0}, "test_games"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from latent.experiment.yaml_source import parse_override
+from latent.experiment.overrides import parse_override
 from latent.sweeps.debug import DebugLauncher
 from latent.sweeps.launchers import launcher_for
 from latent.sweeps.plan import Resources, plan

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from latent.commands.main import app
+from latent.experiment.overrides import parse_override
 from latent.experiment.run_directory import RunDirectory, RunError
-from latent.experiment.yaml_source import parse_override
 from latent.reports.runs import read_rows, read_runs
 from latent.sweeps.execution import execute
 from latent.sweeps.local import LocalLauncher

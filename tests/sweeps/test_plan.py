@@ -1,6 +1,5 @@
 """What a sweep consists of, and what is said of files and options that are wrong."""
 
-import functools
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +8,8 @@ import yaml
 
 from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare
-from latent.experiment.yaml_source import ConfigurationError, parse_override
+from latent.experiment.overrides import parse_override
+from latent.experiment.yaml_source import ConfigurationError
 from latent.sweeps.plan import parse_grid, parse_seeds, plan, resources
 from tests.conftest import ROOT
 
@@ -41,9 +41,9 @@ def refusal(function, *arguments, **options):
 
 
 def test_every_combination_of_file_cell_and_seed(configurations, tmp_path):
-    grid = {"train.learning_rate": [0.1, 0.2], "game.hidden_size": [4, 8, 16]}
+    grid = {"train.learning_rate": [0.1, 0.2], "game.receiver.hidden_size": [4, 8, 16]}
     runs = plan(configurations, [], tmp_path, [3, 5], grid)
-    keys = ("estimator.name", "train.learning_rate", "game.hidden_size", "seed")
+    keys = ("estimator.name", "train.learning_rate", "game.receiver.hidden_size", "seed")
     expected = {
         (name, rate, size, seed)
         for name in ("sparsemax", "dense")
@@ -80,7 +80,7 @@ def test_a_planned_run_is_the_one_that_latent_run_makes(configurations, tmp_path
         overrides = [f"seed={run.configuration['seed']}", "train.learning_rate=0.1"]
         experiment = prepare(load(run.source, overrides), tmp_path)
         assert experiment.directory.path == run.directory.path
-        assert experiment.configuration == run.configuration
+        assert experiment.configuration.data == run.configuration
 
 
 def test_without_seeds_a_configuration_keeps_its_own(configurations, tmp_path):
@@ -97,7 +97,7 @@ def test_a_file_of_several_configurations_with_overrides_for_each(configurations
         },
         overrides={"train.steps": 70},
         seeds=2,
-        grid={"game.hidden_size": [4, 6]},
+        grid={"game.receiver.hidden_size": [4, 6]},
     )
     runs = plan([path], [], tmp_path)
     assert len(runs) == 8
@@ -122,17 +122,16 @@ def test_the_same_run_twice_is_one_run(configurations, tmp_path):
 
 
 def test_data_are_read_once_for_all_runs(configurations, tmp_path, monkeypatch):
-    from games.datasets import DATASETS
+    from games.datasets import FeatureSet
 
     made = []
-    original = DATASETS["synthetic"]
+    original = FeatureSet.from_arrays
 
-    @functools.wraps(original)
-    def counting(**options):
+    def counting(*arguments, **options):
         made.append(1)
-        return original(**options)
+        return original(*arguments, **options)
 
-    monkeypatch.setitem(DATASETS, "synthetic", counting)
+    monkeypatch.setattr(FeatureSet, "from_arrays", counting)
     plan(configurations, [], tmp_path, 4, {"train.learning_rate": [0.1, 0.2, 0.3]})
     assert len(made) == 1
 
@@ -215,12 +214,16 @@ def test_files_that_contradict_each_other_on_launching(configurations, tmp_path)
 
 
 def test_a_plan_is_written_and_grids_of_several_sweeps_are_joined(configurations, tmp_path):
-    for grid in ({"train.learning_rate": [0.001]}, None, {"game.hidden_size": [8]}):  # each the value that it has anyway
+    for grid in (
+        {"train.learning_rate": [0.001]},
+        None,
+        {"game.receiver.hidden_size": [8]},
+    ):  # each the value that it has anyway
         (run,) = plan(configurations[:1], [], tmp_path, 1, grid)
         run.write()
         assert load(run.directory.configuration, []).data == run.configuration
     (written,) = tmp_path.glob("tiny/runs/*/plan.json")
-    joined = {"train.learning_rate": 0.001, "game.hidden_size": 8}
+    joined = {"train.learning_rate": 0.001, "game.receiver.hidden_size": 8}
     assert json.loads(written.read_text()) == {"grid": joined}
     before = {file: file.stat().st_mtime_ns for file in run.directory.path.iterdir()}
     run.write()
@@ -238,7 +241,7 @@ def test_a_run_in_use_is_left_as_it_is(configurations, tmp_path):
 
 def test_many_commands_may_plan_at_once(configurations, tmp_path):
     """Each writes what is missing; none stumbles over the half-written files of another."""
-    runs = plan(configurations, [], tmp_path, 10, {"game.hidden_size": [8, 9]})
+    runs = plan(configurations, [], tmp_path, 10, {"game.receiver.hidden_size": [8, 9]})
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda planned: planned.write(), [run for run in runs for _ in range(4)]))
     assert all(run.directory.grid() == run.grid and load(run.directory.configuration, []).data for run in runs)

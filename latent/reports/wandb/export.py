@@ -204,7 +204,7 @@ def _replay(run: Run, rows: list[Row], tracking: dict[str, Any], wanted: Note, s
         if sink.mode == "online":
             _await(server or Server(), wanted, run["summary"])
             return wanted
-        written = Path(sink.run.dir).parent
+        written = sink.folder
         place = _free(folder / written.name)
         written.rename(place)
         return replace(wanted, mode="offline", folder=place.name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from latent.experiment import parts
-from latent.experiment.configuration import Tracking
+from latent.experiment.settings import Tracking
 from latent.experiment.tracking import NO_KEY, X_AXIS, TrackingError, connect, has_key, short
 from latent.files import write_json
 from latent.words import WORDS, capital, in_words, title

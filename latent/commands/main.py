@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from latent.commands import data, page, sweep, table, wandb
+from latent.commands import data, listing, page, sweep, table, wandb
 from latent.terminal import (
     FAILED,
     INTERRUPTED,
@@ -40,6 +40,7 @@ app.command("sweep")(sweep.sweep)
 app.command("table")(table.table)
 app.command("report")(page.report)
 app.command("serve")(page.serve)
+app.command("list")(listing.list_parts)
 
 
 SUMMARY = (
@@ -244,27 +245,6 @@ def _show_certificates(rows: list[Any], columns: tuple[str, ...]) -> None:
             if row.space == space:
                 table.add_row(*row.cells(), style=None if row.passed else "bold red")
         output.print(table)
-
-
-@app.command("list")
-def list_parts() -> None:
-    """List estimators, tasks and data sets with their options, defaults and descriptions."""
-    from latent.experiment import parts
-
-    tasks: Any = parts.tasks()
-    groups: dict[str, Any] = {"Estimators (estimator.name)": parts.estimators(), "Tasks (task)": tasks}
-    for name, task in tasks.items():
-        groups[f"Data sets of {name} (data.name)"] = task.datasets
-    for title, group in groups.items():
-        output.rule(f"[bold]{title}", align="left")
-        for name, part in group.items():
-            output.print(f"[bold cyan]{name}[/]  {escape(parts.describe(part))}")
-            grid = Table.grid(padding=(0, 2))
-            for option, field in parts.options_model(part).model_fields.items():
-                default = "required" if field.is_required() else repr(field.default)
-                grid.add_row(f"    {option}", f"[green]{escape(default)}", escape(field.description or ""))
-            output.print(grid)
-        output.print()
 
 
 @app.command()

@@ -1,7 +1,8 @@
-"""The command line's list of what there is: ``latent list``."""
+"""What there is to configure, from the command line: ``latent list``, ``latent schema``."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rich.markup import escape
@@ -28,3 +29,10 @@ def list_parts() -> None:
                 grid.add_row(f"    {option}", f"[green]{escape(default)}", escape(field.description or ""))
             output.print(grid)
         output.print()
+
+
+def schema() -> None:
+    """Print the JSON Schema of a configuration file, for editors."""
+    from latent.experiment.configuration import json_schema
+
+    print(json.dumps(json_schema(), indent=2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,27 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from latent.terminal import INTERRUPTED, errors, exits, output, say_error, show_warnings
-from latent.words import capital, heading, in_short, in_words, write
+from latent.words import capital
 
-SUMMARY = (
-    "test/success_rate",
-    "test/expected_success_rate",
-    "test/accuracy",
-    "test/expected_accuracy",
-    "test/elbo",
-    "test/distortion",
-    "test/argmax_distortion",
-    "test/rate",
-    "test/log_likelihood",
-    "test/bits_per_dim",
-    "test/decoder_calls",
-    "total_decoder_calls",
-    "test/messages_in_use",
-    "test/entropy",
-    "step",
-    "time/seconds",
-)
-"""What `latent run` shows of a summary, in this order."""
+if TYPE_CHECKING:
+    from latent.experiment.vocabulary import Vocabulary
 
 
 class _Progress:
@@ -53,13 +36,13 @@ class _Progress:
             refresh_per_second=4,
         )
         self.task = self.bar.add_task("training", start=False, headline="", calls="  –  ", speed="  –", visible=False)
-        self.metric = ""
+        self.vocabulary: Vocabulary | None = None
         self.drawn = 0.0
         self.begun: float | None = None
         self.first = 0
 
-    def start(self, directory: Path, step: int, steps: int, headline: str) -> None:
-        self.metric = headline
+    def start(self, directory: Path, step: int, steps: int, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
         goes_on = f" (going on after step {step:,})" if step else ""
         self.console.print(f"run directory: {escape(str(directory))}{goes_on}")
         self.bar.update(self.task, total=steps, completed=step, visible=True)
@@ -75,10 +58,10 @@ class _Progress:
             self.bar.update(self.task, completed=step, speed=f"{(step - self.first) / (now - self.begun):.0f}")
 
     def row(self, row: dict[str, Any]) -> None:
-        label = in_words(self.metric)[0].partition(",")[0]
-        shown = {
-            split: in_short(self.metric, row[key]) for split in ("train", "val") if (key := f"{split}/{self.metric}") in row
-        }
+        assert self.vocabulary is not None  # it has started
+        judged = [self.vocabulary.judged(split) for split in ("train", "val")]
+        label = self.vocabulary.judged("test").short
+        shown = {each.key.partition("/")[0]: each.in_short(row[each.key]) for each in judged if each.key in row}
         calls = f"{row['train/decoder_calls']:.2f}"
         self.bar.update(
             self.task,
@@ -119,6 +102,7 @@ def run(
     - `latent run configs/signal_game/gumbel.yaml estimator.temperature=0.5 train.steps=1000`
     - `latent run configs/signal_game/sparsemax.yaml data.name=features data.path=features.npz --json`
     """
+    from latent.experiment import parts
     from latent.experiment.configuration import load
     from latent.experiment.experiment import prepare
     from latent.experiment.run_directory import RunError
@@ -142,8 +126,10 @@ def run(
         print(json.dumps(summary, indent=2))
         return
     table = Table("", summary["run"], title=f"{summary['task']}: {summary['estimator']}, seed {summary['seed']}")
-    for key in SUMMARY:
-        if key in summary:
-            table.add_row(capital(heading(key)), write(key, summary[key]))
+    vocabulary = parts.vocabulary(summary["task"])
+    for metric in vocabulary.shown("summary"):
+        measured = vocabulary[metric.key("test")]
+        if measured.key in summary:
+            table.add_row(capital(measured.heading), measured.write(summary[measured.key]))
     output.print(table)
     errors.print(f"run directory: {escape(str(experiment.directory.path))}")

@@ -95,9 +95,9 @@ def table(
     - `latent table results --out table.csv --runs runs.csv --curves curves.csv`
     """
     from latent.experiment.run_directory import RunError
-    from latent.reports import exports
     from latent.reports.runs import ResultsError, finished, read_runs
     from latent.reports.selection import select
+    from latent.reports.tables import exports
     from latent.reports.tables.table import Request, cell_tables, tables, without_table
 
     metrics = list(dict.fromkeys(metric or []))
@@ -134,8 +134,7 @@ def _format(form: Format | None, out: Path | None) -> Format:
 def _put(made: Sequence[Table], form: Format, out: Path | None) -> None:
     """Write tables to a file, or print them."""
     from latent.files import write_text
-    from latent.reports import exports
-    from latent.reports.tables import markup
+    from latent.reports.tables import exports, markup
 
     if form is Format.rich and out is None:
         markup.show(made, output)

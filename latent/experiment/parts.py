@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol
@@ -21,7 +21,9 @@ from torch import Generator, Tensor
 
 from estimators import ESTIMATORS, Estimator, Space
 from games import SignalGame
+from latent.experiment.vocabulary import Vocabulary, declared_by, undeclared
 from latent.models import VAE, BitVectorVAE, Reparameterization, SemiSupervisedVAE
+from latent.words import Metric
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -37,8 +39,10 @@ class Task(Protocol):
     """The kind of latent that its scores are of."""
     fingerprint: str
     """Hash of the data set's content."""
+    metrics: tuple[Metric, ...]
+    """What it measures, in the order in which it is shown."""
     headline: str
-    """The metric that progress is shown by."""
+    """The name of the one that it is judged by."""
 
     def check_estimator(self, estimator: Estimator) -> None:
         """Raise OptionError if the estimator cannot train this task."""
@@ -67,7 +71,9 @@ CONTINUOUS: dict[str, Part] = {"reparameterization": Reparameterization}
 log = logging.getLogger(__name__)
 
 
-def _with_entry_points(built_in: Mapping[str, Part], group: str) -> dict[str, Part]:
+def _with_entry_points(
+    built_in: Mapping[str, Part], group: str, check: Callable[[Any], object] = lambda part: None
+) -> dict[str, Part]:
     """The parts that come with this distribution, and those of others; one that cannot be used is left out, with a warning."""
     parts = dict(built_in)
     for entry in entry_points(group=group):
@@ -77,6 +83,7 @@ def _with_entry_points(built_in: Mapping[str, Part], group: str) -> dict[str, Pa
         try:
             part = entry.load()
             options_model(part)
+            check(part)
         except Exception as error:  # of a distribution that this one knows nothing of
             log.warning("%s: the entry point %r cannot be used: %s: %s", entry.name, entry.value, type(error).__name__, error)
             continue
@@ -99,7 +106,13 @@ def tasks() -> dict[str, Part]:
         "bit_vector_vae": BitVectorVAE,
         "ssvae": SemiSupervisedVAE,
     }
-    return _with_entry_points(built_in, "discrete_latent.tasks")
+    return _with_entry_points(built_in, "discrete_latent.tasks", declared_by)
+
+
+def vocabulary(task: str, summaries: Iterable[Iterable[str]] = ()) -> Vocabulary:
+    """The metrics of the runs of a task, by its name; ``summaries`` have those of its runs, should the task not be here."""
+    part: Any = tasks().get(task)
+    return undeclared(task, summaries) if part is None else declared_by(part)
 
 
 def describe(part: Part) -> str:

@@ -24,7 +24,6 @@ class Autoencoder(ImageTask):
     The objective is the negative ELBO; see :func:`latent.models.elbo.elbo`.
     """
 
-    headline = "elbo"
     beta = 1.0
     space: Any
     """The kind of latent."""

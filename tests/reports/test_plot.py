@@ -401,7 +401,7 @@ def test_a_library_that_is_not_installed(results, tmp_path, monkeypatch, module,
 def test_help_teaches():
     result = CliRunner().invoke(app, ["plot", "--help"])
     assert "latent plot results/vae" in result.stdout
-    assert "test/distortion" in result.stdout
+    assert "latent plot results/signal_game --x total_decoder_calls" in result.stdout
 
 
 def test_of_a_grid_only_the_cell_that_validation_chose_is_drawn(tmp_path):

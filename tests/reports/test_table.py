@@ -760,5 +760,5 @@ def test_many_runs_take_no_long_time(tmp_path):
 def test_help_teaches():
     text = " ".join(CliRunner().invoke(app, ["table", "--help"]).stdout.split())
     assert "latent table results/signal_game --compare dense --out table.md" in text
-    assert "highest mean of the headline metric on validation" in text
+    assert "best mean of the headline metric on validation" in text
     assert "Exit codes: 0 written, 1 a run's file is damaged, 2" in text

@@ -45,7 +45,7 @@ class Chart:
 
     @property
     def title(self) -> str:
-        """``Validation success rate against steps``."""
+        """What stands upwards, against what stands across."""
         return capital(f"{self.y.short_on_split} against {self.x.short}")
 
 

@@ -35,7 +35,7 @@ class Silent:
         """Nothing."""
 
 
-def execute(
+def execute_directory(
     run_directory: Path, reporter: runner.Reporter | None = None, stop: threading.Event | None = None
 ) -> dict[str, Any]:
     """Run what ``config.yaml`` in a run's directory says to its end, from its checkpoint where it has one.

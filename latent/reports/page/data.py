@@ -140,7 +140,7 @@ def _so_far(run: Run, read: Callable[[str], History], judged: Measured) -> Run:
     last = float(values[-1]) if len(values) and np.isfinite(values[-1]) else none
     calls = float(curve[TOTAL_DECODER_CALLS.name][-1]) if len(values) else 0.0
     summary = {"seed": run["configuration"]["seed"], judged.key: last, TOTAL_DECODER_CALLS.name: calls}
-    return run | {"summary": summary}
+    return {**run, "summary": summary}
 
 
 def _shown(

@@ -142,7 +142,8 @@ def page(built: Built, every: float | None = None, version: str = "") -> str:
         "every": every,
         "version": version,
     }
-    return _environment().get_template("template.html").render(context)
+    html: str = _environment().get_template("template.html").render(context)
+    return html
 
 
 def _context(sections: Sequence[Section], runs: Sequence[Run], link: Link) -> dict[str, Any]:

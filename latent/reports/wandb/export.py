@@ -62,7 +62,7 @@ class Server:
         import wandb
 
         try:
-            self.api = wandb.Api(timeout=API_SECONDS)
+            self.api: Any = wandb.Api(timeout=API_SECONDS)
             self.entity: str | None = self.api.default_entity
         except Exception as error:
             raise TrackingError(f"Weights & Biases cannot be reached: {short(error)}") from error

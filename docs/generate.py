@@ -27,10 +27,12 @@ from estimators.certificates.catalogue import CATALOGUE
 from estimators.certificates.certify import Certificate
 from estimators.certificates.quality import Quality
 from estimators.options import label
-from latent.experiment import certificates
+from latent.experiment import certificates, parts
 from latent.experiment.certificates import Row
 from latent.experiment.options import choice_of, describe, options_model
 from latent.experiment.settings import Common, places
+from latent.experiment.vocabulary import RUNNER
+from latent.words import PLACES
 
 GENERATED = Path(__file__).parent / "generated"
 
@@ -81,6 +83,35 @@ def options_page() -> str:
             table(["key", "default", "meaning"], body) if body else "",
         ]
     return "\n\n".join(filter(None, pages))
+
+
+# The page of metrics ------------------------------------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    """What every task measures, and where it is shown."""
+    places = table(["place", "where that is"], [[f"`{place}`", words] for place, words in PLACES.items()])
+    pages = [
+        "# Metrics",
+        "Each task declares what it measures; the runner adds the rest. In a place, this is their order.",
+        places,
+    ]
+    vocabularies = {f"Task `{name}`": parts.vocabulary(name) for name in parts.tasks()}
+    sections = {title: (found.own, found.headline.name) for title, found in vocabularies.items()}
+    for title, (metrics, headline) in (sections | {"Every task": (RUNNER, "")}).items():
+        body = [
+            [
+                f"`{metric.name}`" + (" (headline)" if metric.name == headline else ""),
+                metric.words,
+                metric.unit,
+                metric.better or "",
+                ", ".join(metric.shown),
+            ]
+            for metric in metrics
+        ]
+        pages += [f"## {title}", table(["metric", "in words", "unit", "better", "shown in"], body)]
+    pages += ["The headline is in `summary`, `table`, `page` and `validation` in any case, and has charts of its own."]
+    return "\n\n".join(pages)
 
 
 # Certificates -------------------------------------------------------------------------------------------------------------
@@ -219,6 +250,7 @@ def tidy_signature(app: Any, what: str, name: str, obj: Any, settings: Any, text
 def generate(app: Any, config: Any) -> None:
     """Write the pages before the sources are read."""
     write("options.md", options_page())
+    write("metrics.md", metrics_page())
     described: set[Any] = set()
     for name in ESTIMATORS:
         write(f"estimators/{name}.md", *estimator_page(name, described))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 from estimators.options import OptionError, nearest
 
@@ -33,16 +33,25 @@ class Registry(Mapping[str, Part]):
         makes: what each of them makes.
         group: the group of entry points through which other distributions add to them.
         family: what the parts of that group make, where it serves several registries; each takes those that make its own kind.
+        check: called with each part of another distribution; raises, if that lacks what parts of this kind must have.
     """
 
     def __init__(
-        self, kind: str, parts: Mapping[str, Part], *, makes: type = object, group: str = "", family: type | None = None
+        self,
+        kind: str,
+        parts: Mapping[str, Part],
+        *,
+        makes: type = object,
+        group: str = "",
+        family: type | None = None,
+        check: Callable[[Any], object] | None = None,
     ) -> None:
         self.kind = kind
         self.parts = dict(parts)
         self.makes = makes
         self.group = group
         self.family = family or makes
+        self.check = check
 
     def __getitem__(self, name: str) -> Part:
         return self.parts[name]

@@ -14,6 +14,7 @@ from games.agents import RECEIVERS, SENDERS, ReceiverPart, SenderPart
 from games.agents.base import check_size
 from games.datasets import DATASETS, FeatureSet
 from games.sampling import Games, GameSampler
+from latent.words import Metric
 
 MOST_SCORES_AT_ONCE = 1 << 22
 """Receiver's scores that an evaluation holds at a time, so that its memory does not grow with the vocabulary."""
@@ -88,6 +89,17 @@ class SignalGame(nn.Module):
 
     section: ClassVar[str] = "game"
     datasets: ClassVar[Mapping[str, Callable[..., FeatureSet]]] = DATASETS
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("success_rate", "success rate, most likely message", "%", "higher", shown=("summary", "table", "page")),
+        Metric("expected_success_rate", "success rate, expected", "%", "higher", ("summary", "table", "page", "validation")),
+        Metric(
+            "messages_in_use",
+            "messages in use",
+            shown=("summary", "curve"),
+            remark="Messages that are the most likely one of some game.",
+        ),
+        Metric("loss", "loss", better="lower", shown=()),
+    )
     headline: ClassVar[str] = "success_rate"
     features: Tensor
 

@@ -31,9 +31,9 @@ def report(
 ) -> None:
     """Write one HTML page of what runs show, finished or not: tables, interactive charts, and every run's state.
 
-    A section for each task and data set. Charts: validation success rate, accuracy or ELBO against decoder calls, steps and
-    time, as means over seeds with bands of ± one sample standard deviation and single seeds; test results against decoder
-    calls; decoder calls, entropy, messages in use and probes of the gradient in training; rates and distortions of VAEs.
+    A section for each task and data set. Charts: the metric that the task is judged by on validation, against decoder calls,
+    steps and time, as means over seeds with bands of ± one sample standard deviation and single seeds; test results against
+    decoder calls; decoder calls, entropy and probes of the gradient in training; and what else the task declares to be drawn.
     Tables: test results, which sort; every run's state, with links to its files; what configurations differ in. Of a
     sweep's grid, the cell is shown that is best on validation.
 

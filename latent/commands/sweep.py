@@ -28,6 +28,7 @@ from latent.terminal import (
 from latent.words import numbered
 
 if TYPE_CHECKING:
+    from latent.experiment.overrides import Override
     from latent.sweeps.board import Board, Standing
     from latent.sweeps.plan import PlannedRun
 
@@ -103,7 +104,8 @@ def sweep(
         with exits((ConfigurationError, LauncherError), (RunError, OSError)):
             code = _sweep(arguments, seeds, grid or [], out, dry_run, retry_failed, force, **launch)
     except (Stopped, KeyboardInterrupt):
-        errors.print(f"stopped; the same command{' without --force' * force} goes on from there")
+        without = " without --force" if force else ""
+        errors.print(f"stopped; the same command{without} goes on from there")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -120,32 +122,72 @@ def _sweep(
     force: bool,
     **launch: Any,
 ) -> int:
-    from latent.experiment.overrides import parse_override
-    from latent.experiment.run_directory import RunInUse
-    from latent.experiment.yaml_source import ConfigurationError, Mark
     from latent.sweeps.board import Board
     from latent.sweeps.launchers import at_a_time, launcher_for
-    from latent.sweeps.plan import parse_grid, parse_seeds, plan, resources
+    from latent.sweeps.plan import parse_seeds, plan, resources
+
+    files, overrides = _inputs(arguments)
+    grids = _grids(grid)
+    needed = resources(files, **launch)
+    with errors.status("planning") if errors.is_terminal else contextlib.nullcontext():
+        runs = plan(files, overrides, out, parse_seeds(seeds) if seeds is not None else None, grids)
+        board = Board(runs)
+    workers = at_a_time(needed, runs)
+    if dry_run:
+        _show_plan(board, workers, _again(board, retry_failed, force))
+        return 0
+    run_all = launcher_for(needed, runs)
+    _write(runs, retry_failed, force)
+    board.look(everything=True)
+    return _run(board, run_all, [standing.run for standing in board.of("planned", "stopped", "running")], workers)
+
+
+def _inputs(arguments: Sequence[str]) -> tuple[list[Path], list[Override]]:
+    """The files and the overrides among some arguments.
+
+    Raises:
+        ConfigurationError: if there is no file, or an override is none.
+    """
+    from latent.experiment.overrides import parse_override
+    from latent.experiment.yaml_source import ConfigurationError, Mark
 
     files = [Path(each) for each in arguments if not OVERRIDE.match(each)]
     overrides = [parse_override(each) for each in arguments if OVERRIDE.match(each)]
     if not files:
         raise ConfigurationError.at(Mark("command line"), "name the YAML file of an experiment or of a sweep")
-    grids = list(map(parse_grid, grid))
+    return files, overrides
+
+
+def _grids(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """The keys of a grid with their values.
+
+    Raises:
+        ConfigurationError: if one is given twice, or a text is no key with values.
+    """
+    from latent.experiment.yaml_source import ConfigurationError, Mark
+    from latent.sweeps.plan import parse_grid
+
+    grids = list(map(parse_grid, texts))
     for key, count in Counter(key for key, _ in grids).items():
         if count > 1:
             raise ConfigurationError.at(Mark(f"command line, --grid {key}"), "is given twice; write all its values in one")
-    needed = resources(files, **launch)
-    with errors.status("planning") if errors.is_terminal else contextlib.nullcontext():
-        runs = plan(files, overrides, out, parse_seeds(seeds) if seeds is not None else None, dict(grids))
-        board = Board(runs)
-    workers = at_a_time(needed, runs)
-    if dry_run:
-        ended = board.of("finished", "failed")
-        again = [each for each in ended if force or (retry_failed and (each.state == "failed" or each.run.is_damaged()))]
-        _show_plan(board, workers, again)
-        return 0
-    run_all = launcher_for(needed, runs)
+    return dict(grids)
+
+
+def _again(board: Board, retry_failed: bool, force: bool) -> list[Standing]:
+    """What has ended and is to be run again."""
+    ended = board.of("finished", "failed")
+    return [each for each in ended if force or (retry_failed and (each.state == "failed" or each.run.is_damaged()))]
+
+
+def _write(runs: Sequence[PlannedRun], retry_failed: bool, force: bool) -> None:
+    """Write the directories of the runs, after forgetting what earlier runs left, where that is asked for.
+
+    Raises:
+        RunInUse: if another process is running one that is to be forgotten.
+    """
+    from latent.experiment.run_directory import RunInUse
+
     in_use = [planned.directory.path for planned in runs if planned.directory.is_locked()]
     if force and in_use:
         raise RunInUse(f"{in_use[0]} is in use: another process is running it; nothing has been forgotten")
@@ -155,8 +197,6 @@ def _sweep(
         elif retry_failed:
             planned.forget_failure()
         planned.write()
-    board.look(everything=True)
-    return _run(board, run_all, [standing.run for standing in board.of("planned", "stopped", "running")], workers)
 
 
 def _run(board: Board, run_all: Any, pending: Sequence[PlannedRun], workers: int) -> int:

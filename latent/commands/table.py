@@ -75,11 +75,11 @@ def table(
     """Tabulate finished runs: a table for each task and data set, a line for each estimator.
 
     Runs that differ in their seed are one line: mean ± sample standard deviation over n seeds. Of a sweep's grid a line shows
-    the one cell with the highest mean of the headline metric on validation; test is reported for no other.
+    the one cell with the best mean of the headline metric on validation; test is reported for no other.
 
     Columns: estimator, with the options that differ; settings that differ; n; metrics on test; decoder calls per example and in
     training; training time as a ratio to the fastest entry's, or to that of --compare; validation at one budget of decoder
-    calls; decoder calls until validation has a value (for success rate and accuracy 90 %). What is not in the table, such as
+    calls; decoder calls until validation has a value (of fractions, 90 %). What is not in the table, such as
     failed seeds, is said below it. --compare adds paired differences with confidence intervals and permutation tests; it needs
     `pip install 'discrete-latent[report]'`.
 
@@ -90,14 +90,14 @@ def table(
 
     - `latent table results/signal_game`
     - `latent table results/signal_game --compare dense --out table.md`
-    - `latent table results/vae --metric test/elbo --metric test/rate --metric test/distortion --format latex`
+    - `latent table results/vae --metric test/decoder_calls --metric test/entropy --format latex`
     - `latent table results/sweep --cells`
     - `latent table results --out table.csv --runs runs.csv --curves curves.csv`
     """
     from latent.experiment.run_directory import RunError
-    from latent.reports import exports
     from latent.reports.runs import ResultsError, finished, read_runs
     from latent.reports.selection import select
+    from latent.reports.tables import exports
     from latent.reports.tables.table import Request, cell_tables, tables, without_table
 
     metrics = list(dict.fromkeys(metric or []))
@@ -134,8 +134,7 @@ def _format(form: Format | None, out: Path | None) -> Format:
 def _put(made: Sequence[Table], form: Format, out: Path | None) -> None:
     """Write tables to a file, or print them."""
     from latent.files import write_text
-    from latent.reports import exports
-    from latent.reports.tables import markup
+    from latent.reports.tables import exports, markup
 
     if form is Format.rich and out is None:
         markup.show(made, output)

@@ -138,7 +138,7 @@ def workspace(
     """Make a Weights & Biases workspace that compares estimators.
 
     Its charts: the headline metric on validation over decoder calls and over steps, support size and entropy in training, test
-    metrics against decoder calls, ELBO, rate and distortion, and the quality of the gradient where it is probed. A line is the
+    metrics against decoder calls, what else a task declares, and the quality of the gradient where it is probed. A line is the
     mean over the seeds of a configuration, with a band of ± one standard deviation; with `--by estimator`, over all runs of an
     estimator with the same options, which is right where no other setting differs. With RESULTS, it has the charts of what
     those runs measure, and of a sweep's grid it shows the cells that validation chose.

@@ -113,7 +113,7 @@ def sweep_settings(block: Source) -> Sweep:
         if (key, *below) not in block.marks:  # it is none of several things that it could have been
             mark, message = block.mark((key,)), f"{key}: got {shown(block.data[key])}"
         meaning = Sweep.model_fields[key].description if key in Sweep.model_fields else ""
-        described[message] = (mark, f"sweep.{message}{f'. {meaning}' * bool(meaning)}")
+        described[message] = (mark, f"sweep.{message}. {meaning}" if meaning else f"sweep.{message}")
     raise ConfigurationError(list(described.values()))
 
 

@@ -186,6 +186,9 @@ def default_names(model: type[BaseModel]) -> Block:
     return {key: value for key, value in names.items() if value}
 
 
+UNUSABLE = "%s: the entry point %r cannot be used: %s: %s"
+
+
 @cache
 def available(registry: Registry[Part]) -> dict[str, Part]:
     """The parts of a registry, and those that other distributions add; one whose name is taken is left out, with a warning."""
@@ -195,8 +198,14 @@ def available(registry: Registry[Part]) -> dict[str, Part]:
             continue
         if entry.name in parts:
             log.warning("%s: the entry point %r is ignored: its name is taken", entry.name, entry.value)
-        else:
-            parts[entry.name] = typing.cast("Part", part)
+            continue
+        try:
+            if registry.check is not None:
+                registry.check(part)
+        except (TypeError, ValueError) as error:
+            log.warning(UNUSABLE, entry.name, entry.value, type(error).__name__, error)
+            continue
+        parts[entry.name] = typing.cast("Part", part)
     return parts
 
 
@@ -211,7 +220,7 @@ def _of_others(group: str, family: type) -> list[tuple[EntryPoint, Maker]]:
             if not _makes(part, family):
                 raise TypeError(f"it makes no {family.__name__}: be a subclass, or a function annotated to return one")
         except Exception as error:  # of a distribution that this one knows nothing of
-            log.warning("%s: the entry point %r cannot be used: %s: %s", entry.name, entry.value, type(error).__name__, error)
+            log.warning(UNUSABLE, entry.name, entry.value, type(error).__name__, error)
             continue
         parts.append((entry, part))
     return parts

@@ -6,7 +6,7 @@ and of those of the registries that tasks choose data sets and the parts inside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
@@ -16,7 +16,9 @@ from estimators.expectations import Evaluation
 from estimators.parts import Registry
 from games import SignalGame
 from latent.experiment.options import available
+from latent.experiment.vocabulary import Vocabulary, declared_by, undeclared
 from latent.models import VAE, BitVectorVAE, Reparameterization, SemiSupervisedVAE
+from latent.words import Metric
 
 Batch = Any
 """What a task draws and reads; each has a type of its own."""
@@ -31,8 +33,10 @@ class Task(Protocol):
     """The data sets that the task can be trained on, by name."""
     fingerprint: str
     """Hash of the data set's content."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """What it measures, in the order in which it is shown."""
     headline: ClassVar[str]
-    """The metric that progress is shown by."""
+    """The name of the one that it is judged by."""
 
     def latent(self) -> Space:
         """An example of the latent variable: estimators that ask for what it cannot do are refused."""
@@ -73,6 +77,7 @@ TASKS = Registry[type[Task]](
     "task",
     {"signal_game": SignalGame, "vae": VAE, "bit_vector_vae": BitVectorVAE, "ssvae": SemiSupervisedVAE},
     group="discrete_latent.tasks",
+    check=declared_by,
 )
 
 
@@ -84,3 +89,9 @@ def estimators() -> dict[str, Callable[..., Estimator]]:
 def tasks() -> dict[str, type[Task]]:
     """Tasks by name, those of other distributions too."""
     return available(TASKS)
+
+
+def vocabulary(task: str, summaries: Iterable[Iterable[str]] = ()) -> Vocabulary:
+    """The metrics of the runs of a task, by its name; ``summaries`` have those of its runs, should the task not be here."""
+    part = tasks().get(task)
+    return undeclared(task, summaries) if part is None else declared_by(part)

@@ -19,6 +19,7 @@ from latent.experiment.metrics import MetricsLog, gradient_norms
 from latent.experiment.run_directory import Row, RunDirectory, RunError, Summary
 from latent.experiment.tracking import WandbSink
 from latent.experiment.training import Diverged, Training
+from latent.experiment.vocabulary import Vocabulary, declared_by
 from latent.files import write_text
 
 ADVICE = "A lower train.learning_rate may help"
@@ -31,8 +32,8 @@ class Interrupted(Exception):
 class Reporter(Protocol):
     """Who is told how a run goes on."""
 
-    def start(self, directory: Path, step: int, steps: int, headline: str) -> None:
-        """Training starts, or goes on, after ``step`` of ``steps``; ``headline`` is the metric to show."""
+    def start(self, directory: Path, step: int, steps: int, vocabulary: Vocabulary) -> None:
+        """Training starts, or goes on, after ``step`` of ``steps``; the metrics of its rows are those of ``vocabulary``."""
 
     def advance(self, step: int) -> None:
         """A step is done."""
@@ -106,7 +107,7 @@ class _Run:
         rows = self._restore()
         configuration, steps = self.experiment.configuration.data, self.steps
         self.directory.begin(configuration)
-        self.reporter.start(self.directory.path, self.training.step, steps, self.training.task.headline)
+        self.reporter.start(self.directory.path, self.training.step, steps, declared_by(self.training.task))
         sink = WandbSink(configuration, self.directory.path, self.experiment.identity, rows)
         summary: Summary = {}
         try:

@@ -46,7 +46,8 @@ def has_key(base_url: str) -> bool:
         return True
     import wandb
 
-    hosts = [urlsplit(base_url).netloc] + [PUBLIC_HOST] * (base_url == wandb.Settings().base_url)
+    is_public = base_url == wandb.Settings().base_url
+    hosts = [urlsplit(base_url).netloc, *([PUBLIC_HOST] if is_public else [])]
     try:
         keys = netrc.netrc(os.environ.get("NETRC"))
         return any(keys.authenticators(host) is not None for host in hosts)

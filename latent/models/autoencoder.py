@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,6 @@ class Autoencoder(ImageTask):
     The objective is the negative ELBO; see :func:`latent.models.elbo.elbo`.
     """
 
-    headline: ClassVar[str] = "elbo"
     beta = 1.0
     make: Callable[[Tensor], Space]
     """From scores to the latent variable."""

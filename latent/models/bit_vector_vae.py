@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
+from dataclasses import replace
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,10 @@ from latent.datasets import ImageSet
 from latent.models.autoencoder import Autoencoder
 from latent.models.elbo import ClosedForm, Prior
 from latent.models.image_task import check_sizes
+from latent.models.metrics import ARGMAX_DISTORTION, BITS_PER_DIM, DISTORTION, ELBO, LOSS, OF_EVIDENCE, RATE
 from latent.models.networks import LatentMLP, mlp
 from latent.models.pixel_categorical import PixelCategorical
+from latent.words import Metric
 
 LEVELS = 256
 
@@ -42,6 +45,11 @@ class BitVectorVAE(Autoencoder):
     """
 
     make = BitVector
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        replace(BITS_PER_DIM, shown=("table", *BITS_PER_DIM.shown)),  # its results are published as such
+        *(ELBO, RATE, DISTORTION, ARGMAX_DISTORTION, *OF_EVIDENCE, LOSS),
+    )
+    headline: ClassVar[str] = ELBO.name
 
     def __init__(
         self,

@@ -29,9 +29,11 @@ from latent.models.elbo import elbo
 from latent.models.evidence import PAIRS_AT_ONCE, Evidence
 from latent.models.gaussian import Gaussian, standard_normal_log_density
 from latent.models.image_task import ImageTask, check_sizes
+from latent.models.metrics import BITS_PER_DIM, DISTORTION, ELBO, LOSS, OF_EVIDENCE, RATE
 from latent.models.networks import LatentMLP, mlp
 from latent.models.pictures import grid
 from latent.models.vae import bernoulli_log_likelihood
+from latent.words import Metric
 
 STYLES = 8
 """Rows of the picture of labels and styles."""
@@ -80,6 +82,13 @@ class SemiSupervisedVAE(ImageTask):
         - Correia, Niculae, Aziz and Martins (2020), section 5.1, https://arxiv.org/abs/2007.01919.
     """
 
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("accuracy", "accuracy, most likely label", "%", "higher", ("summary", "table", "page")),
+        Metric("expected_accuracy", "accuracy, expected", "%", "higher", ("summary", "page", "validation")),
+        *(ELBO, BITS_PER_DIM, RATE, DISTORTION, *OF_EVIDENCE, LOSS),
+        Metric("supervised_loss", "supervised loss", better="lower", shown=()),
+        Metric("labelled_elbo", "labelled elbo", better="higher", shown=()),
+    )
     headline: ClassVar[str] = "accuracy"
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from latent.models.autoencoder import Autoencoder
 from latent.models.elbo import ClosedForm, ClosedFormGaussian, Prior, Relaxed
 from latent.models.gaussian import Gaussian, standard_normal_log_density
 from latent.models.image_task import check_sizes
+from latent.models.metrics import ARGMAX_DISTORTION, BITS_PER_DIM, DISTORTION, ELBO, LOSS, OF_EVIDENCE, RATE
 from latent.models.networks import LatentMLP, mlp
+from latent.words import Metric
 
 Latent = Literal["categorical", "categoricals", "bit_vector", "gaussian"]
 
@@ -51,6 +53,9 @@ class VAE(Autoencoder):
         - Maddison, Mnih and Teh (2017), The Concrete distribution, https://arxiv.org/abs/1611.00712, for the choice of KL.
         - Higgins et al. (2017), beta-VAE, https://openreview.net/forum?id=Sy2fzU9gl.
     """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (ELBO, BITS_PER_DIM, RATE, DISTORTION, ARGMAX_DISTORTION, *OF_EVIDENCE, LOSS)
+    headline: ClassVar[str] = ELBO.name
 
     def __init__(
         self,

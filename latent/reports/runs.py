@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections import Counter, defaultdict
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from estimators.options import label
+from estimators.options import label, nearest
 from latent.experiment.run_directory import RunDirectory, RunError, State
 from latent.experiment.yaml_source import ConfigurationError
 from latent.experiment.yaml_source import read as read_yaml
@@ -164,13 +163,14 @@ def check_metrics(runs: Sequence[Run], metrics: Iterable[str]) -> None:
     names = sorted({name for run in runs for name, value in run["summary"].items() if is_number(value)} - {"seed"})
     for metric in metrics:
         if metric not in names:
-            raise ResultsError(f"no run has the metric {metric!r}{_nearest(metric, names)}")
+            raise ResultsError(f"no run has the metric {metric!r}{_hint(metric, names)}")
 
 
-def _nearest(metric: str, names: Sequence[str]) -> str:
-    """Metrics of the same name in another split, else those that are spelt alike, else those of the test split."""
+def _hint(metric: str, names: Sequence[str]) -> str:
+    """Metrics of the same name in another split, else the one that is spelt alike, else those of the test split."""
     same = [name for name in names if name.split("/")[-1] == metric.split("/")[-1]]
-    close = sorted(same, key=lambda name: not name.startswith("test/")) or difflib.get_close_matches(metric, names, 3)
-    if close:
-        return f"; did you mean {' or '.join(map(repr, close[:3]))}?"
-    return f"; there are: {', '.join([name for name in names if name.startswith('test/')] or names)}"
+    if same:
+        ordered = sorted(same, key=lambda name: not name.startswith("test/"))
+        return f"; did you mean {' or '.join(map(repr, ordered[:3]))}?"
+    of_test = [name for name in names if name.startswith("test/")]
+    return nearest(metric, names) or f"; there are: {', '.join(of_test or names)}"

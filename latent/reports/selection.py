@@ -1,13 +1,14 @@
 """What a table or a page compares: configurations with their seeds, and of a sweep's grid only the cell that validation chose.
 
 Runs that differ in their seed are a *cell*. Cells that differ only in keys that the grid of a sweep sets are one *entry*: its
-cell with the highest mean of the headline metric on validation is the chosen one, and its test metrics alone are reported. A
+cell with the best mean of the headline metric on validation is the chosen one, and its test metrics alone are reported. A
 key of any grid is one of the whole problem: a run of no sweep competes with those of the grid.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,9 +17,10 @@ from typing import Any
 
 from latent.experiment import parts
 from latent.experiment.settings import UNNOTICED
+from latent.experiment.vocabulary import Vocabulary
 from latent.experiment.yaml_source import flatten
 from latent.reports.runs import ResultsError, Run, estimator_labels, grid_keys, without_seed
-from latent.words import is_number
+from latent.words import Measured, is_number
 
 NO_SETTINGS = (
     "task",
@@ -56,7 +58,7 @@ class Entry:
         label: ``estimator``, with settings where that alone would not be unique in the problem.
         estimator: its name with the options that differ.
         problem: task and data set, as in ``signal_game on emoji``.
-        headline: the metric that the choice is made by, without its split; larger is better.
+        vocabulary: the metrics of the problem's task, with the headline that the choice is made by.
         settings: the other keys of the configuration in which entries of the problem differ, dotted, with their values.
         chosen: the best cell by validation.
         rejected: the other cells, best first.
@@ -65,10 +67,15 @@ class Entry:
     label: str
     estimator: str
     problem: str
-    headline: str
+    vocabulary: Vocabulary
     settings: dict[str, Any]
     chosen: Cell
     rejected: list[Cell]
+
+    @property
+    def judged(self) -> Measured:
+        """The headline metric on validation."""
+        return self.vocabulary.judged("val")
 
 
 def problem(run: Run) -> str:
@@ -84,7 +91,8 @@ def select(runs: Sequence[Run], among: Sequence[Run] | None = None) -> list[Entr
     and a cell with a failed seed has no claim. Ties go to the cell that made fewer decoder calls.
 
     Raises:
-        ResultsError: if a run lacks the metric that the choice is made by.
+        ResultsError: if a run lacks the metric that the choice is made by, or a choice is to be made by one of which it is not
+            known which values are better.
     """
     by_problem, every = _by_problem(runs), _by_problem(runs if among is None else among)
     return [entry for name in sorted(by_problem) for entry in _entries(name, by_problem[name], every[name])]
@@ -105,20 +113,18 @@ def chosen(runs: Sequence[Run], among: Sequence[Run] | None = None) -> list[Run]
     return [run for run in runs if run["name"] in names]
 
 
-def headline_of(run: Run) -> str:
-    """The metric that a run's task is judged by.
+def vocabulary_of(runs: Sequence[Run]) -> Vocabulary:
+    """The metrics of the task of some runs, which have the same one."""
+    return parts.vocabulary(runs[0]["configuration"]["task"], (measured(run) for run in runs))
 
-    Raises:
-        ResultsError: if there is no such task here.
-    """
-    task: Any = parts.tasks().get(run["configuration"]["task"])
-    if task is None:
-        raise ResultsError(f"{run['directory']}: there is no task {run['configuration']['task']!r} here")
-    return str(task.headline)
+
+def measured(run: Run) -> list[str]:
+    """The names of what a run has measured, if it is finished."""
+    return [name for name, value in run["summary"].items() if is_number(value) and name != "seed"]
 
 
 def _entries(name: str, runs: list[Run], every: list[Run]) -> list[Entry]:
-    headline, tried = headline_of(runs[0]), grid_keys(every)
+    vocabulary, tried = vocabulary_of(runs), grid_keys(every)
     told = zip(estimator_labels(every, tried), _differing([_settings(run) for run in every]), strict=True)
     words = dict(zip((run["name"] for run in every), told, strict=True))
     groups: dict[str, list[Run]] = defaultdict(list)
@@ -128,9 +134,9 @@ def _entries(name: str, runs: list[Run], every: list[Run]) -> list[Entry]:
         groups[json.dumps([block, apart], sort_keys=True)].append(run)
     entries = []
     for members in groups.values():
-        chosen, rejected = _choose(members, headline, tried)
+        chosen, rejected = _choose(members, vocabulary, tried)
         label, settings = words[chosen.runs[0]["name"]]
-        entries.append(Entry(label, label, name, headline, settings, chosen, rejected))
+        entries.append(Entry(label, label, name, vocabulary, settings, chosen, rejected))
     return sorted(_told_apart(entries, tried), key=lambda entry: entry.label)
 
 
@@ -146,28 +152,34 @@ def _differing(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: each.get(key) for key in kept} for each in settings]
 
 
-def _choose(runs: list[Run], headline: str, tried: set[str]) -> tuple[Cell, list[Cell]]:
+def _choose(runs: list[Run], vocabulary: Vocabulary, tried: set[str]) -> tuple[Cell, list[Cell]]:
     by_cell: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_cell[without_seed(run)].append(run)
-    cells = [_cell(members, f"val/{headline}", tried) for members in by_cell.values()]
+    judged = vocabulary.judged("val")
+    cells = [_cell(members, judged, tried) for members in by_cell.values()]
+    if len(cells) > 1 and judged.metric.better is None:
+        both = " and ".join(cell.runs[0]["name"] for cell in cells[:2])
+        what = f"which {judged.name} is better is not known. {vocabulary.remark}"
+        raise ResultsError(f"no choice can be made between {both}: {what}".strip())
     most = max(len(cell.runs) for cell in cells)
 
     def rank(cell: Cell) -> tuple[bool, float, float]:
         calls = statistics.fmean(run["summary"].get("total_decoder_calls", 0) for run in cell.runs)
-        return len(cell.runs) < most, -cell.validation, calls
+        return len(cell.runs) < most, judged.metric.rank(cell.validation), calls
 
     ranked = sorted(cells, key=rank)
     return ranked[0], ranked[1:]
 
 
-def _cell(runs: list[Run], metric: str, tried: set[str]) -> Cell:
-    for run in runs:
-        if not is_number(run["summary"].get(metric)):
-            raise ResultsError(f"the run {run['name']} has no {metric}, a number that runs are chosen by")
+def _cell(runs: list[Run], judged: Measured, tried: set[str]) -> Cell:
+    values = [run["summary"].get(judged.key, math.nan) for run in runs]
+    for run, value in zip(runs, values, strict=True):
+        if not is_number(value) and judged.metric.better is not None:
+            raise ResultsError(f"the run {run['name']} has no {judged.key}, a number that runs are chosen by")
     ordered = sorted(runs, key=lambda run: run["summary"]["seed"])
     grid = {key: value for key, value in flatten(ordered[0]["configuration"]).items() if key in tried}
-    return Cell(grid, ordered, statistics.fmean(run["summary"][metric] for run in ordered))
+    return Cell(grid, ordered, statistics.fmean(values))
 
 
 def _told_apart(entries: list[Entry], tried: set[str]) -> list[Entry]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from latent.experiment.run_directory import RunError, RunInUse
 from latent.experiment.runner import Interrupted
-from latent.sweeps.execution import execute
+from latent.sweeps.execution import execute_directory
 from latent.sweeps.launcher import Stopped, Tick
 from latent.sweeps.waiting import Waiting
 
@@ -28,7 +28,7 @@ class DebugLauncher:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             for directory in taken:
                 try:
-                    execute(directory)
+                    execute_directory(directory)
                 except RunInUse:
                     waiting.set_aside(directory)
                 except RunError:

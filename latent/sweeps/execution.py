@@ -14,6 +14,7 @@ from latent.experiment import runner
 from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare
 from latent.experiment.run_directory import RunDirectory, RunError
+from latent.experiment.vocabulary import Vocabulary
 from latent.experiment.yaml_source import ConfigurationError
 from latent.files import write_text
 
@@ -21,7 +22,7 @@ from latent.files import write_text
 class Silent:
     """A reporter that says nothing: who wants to know how a run goes on reads its metrics.jsonl."""
 
-    def start(self, directory: Path, step: int, steps: int, headline: str) -> None:
+    def start(self, directory: Path, step: int, steps: int, vocabulary: Vocabulary) -> None:
         """Nothing."""
 
     def advance(self, step: int) -> None:
@@ -34,7 +35,7 @@ class Silent:
         """Nothing."""
 
 
-def execute(
+def execute_directory(
     run_directory: Path, reporter: runner.Reporter | None = None, stop: threading.Event | None = None
 ) -> dict[str, Any]:
     """Run what ``config.yaml`` in a run's directory says to its end, from its checkpoint where it has one.

@@ -26,7 +26,7 @@ class Need(NamedTuple):
 
 
 class Launcher(Protocol):
-    """Runs every run of a sweep by :func:`~latent.sweeps.execution.execute`; how each ended is read from its directory."""
+    """Runs every run of a sweep by :func:`~latent.sweeps.execution.execute_directory`; their directories say how they ended."""
 
     def __call__(self, directories: Sequence[Path], tick: Tick) -> dict[Path, str]:
         """Run all to their ends.

@@ -20,7 +20,7 @@ from typing import Any
 
 from latent.experiment.run_directory import RunError, RunInUse
 from latent.experiment.runner import Interrupted
-from latent.sweeps.execution import execute, log_warnings, print_to
+from latent.sweeps.execution import execute_directory, log_warnings, print_to
 from latent.sweeps.launcher import Stopped, Tick
 from latent.sweeps.waiting import Waiting
 from latent.terminal import FAILED, INTERRUPTED, errors
@@ -114,7 +114,7 @@ def _work(directory: Path) -> None:
     print_to(directory / "output.txt")
     log_warnings()
     try:
-        execute(directory)
+        execute_directory(directory)
     except RunInUse:
         sys.exit(IN_USE)
     except RunError:

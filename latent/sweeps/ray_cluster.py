@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from latent.experiment.run_directory import RunDirectory, RunError, RunInUse
 from latent.experiment.runner import Interrupted
-from latent.sweeps.execution import execute, log_warnings, printing_to
+from latent.sweeps.execution import execute_directory, log_warnings, printing_to
 from latent.sweeps.launcher import LauncherError, Need, Stopped, Tick
 from latent.sweeps.waiting import Waiting
 
@@ -155,7 +155,7 @@ def _work(directory: Path, working_directory: Path) -> tuple[Outcome, str]:
     with printing_to(directory / "output.txt"):
         log_warnings()
         try:
-            execute(directory)
+            execute_directory(directory)
         except RunInUse:
             return "in use", ""
         except RunError:

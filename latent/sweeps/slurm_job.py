@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latent.experiment.run_directory import RunInUse
-from latent.sweeps.execution import execute, log_warnings
+from latent.sweeps.execution import execute_directory, log_warnings
 
 SECONDS_BETWEEN_LOOKS = 20.0
 SECONDS_TO_APPEAR = 30.0
@@ -50,7 +50,7 @@ class Task:
         deadline = time.monotonic() + SECONDS_FOR_LOCK
         while True:
             try:
-                execute(directory, stop=self.stop)
+                execute_directory(directory, stop=self.stop)
             except RunInUse as error:
                 if time.monotonic() < deadline and not self.stop.wait(5.0):
                     continue

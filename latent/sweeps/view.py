@@ -17,7 +17,7 @@ from rich.text import Text
 from latent.experiment import parts
 from latent.experiment.run_directory import SYMBOLS, State
 from latent.sweeps.board import ENDED, Board, Standing
-from latent.words import in_short, numbered
+from latent.words import numbered
 
 STYLES: dict[State, str] = {"finished": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "planned": "dim"}
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -98,10 +98,11 @@ def _figures(standing: Standing) -> tuple[str, ...]:
 
 def _headline(standing: Standing) -> str:
     """The headline metric at the last evaluation; before the first one, in training."""
-    task: Any = parts.tasks()[standing.run.configuration["task"]]
+    vocabulary = parts.vocabulary(standing.run.configuration["task"])
     for split, after in (("val", ""), ("train", " in training")):
-        if (value := standing.row.get(f"{split}/{task.headline}")) is not None:
-            return in_short(task.headline, value) + after
+        judged = vocabulary.judged(split)
+        if (value := standing.row.get(judged.key)) is not None:
+            return judged.in_short(value) + after
     return "–"
 
 

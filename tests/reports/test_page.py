@@ -16,11 +16,12 @@ import yaml
 from typer.testing import CliRunner
 
 from latent.commands.main import app
+from latent.experiment import parts
 from latent.experiment.run_directory import RunError
 from latent.reports.page import curves, drawings, page, tables
 from latent.reports.page.charts import charts, rows
 from latent.reports.page.data import sections
-from latent.reports.runs import ResultsError, read_runs
+from latent.reports.runs import read_runs
 from tests.reports.made_runs import made_run
 
 pytest.importorskip("altair")
@@ -120,7 +121,7 @@ def test_rows_without_a_metric_and_values_that_are_not_finite_are_missing(tmp_pa
     lines[1].pop("train/decoder_calls")
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (read,) = read_runs([tmp_path])
-    found = curves.history(read, "success_rate").curves
+    found = curves.history(read, parts.vocabulary("signal_game")).curves
     assert np.isnan(found["val"]["val/success_rate"]).tolist() == [True, False]
     assert found["train"]["step"].tolist() == [50]
     assert found["probe"]["step"].tolist() == []
@@ -260,8 +261,8 @@ def test_a_metric_that_one_seed_lacks_is_not_averaged_over_the_others(tmp_path):
     summary.pop("test/decoder_calls")
     run.done.write_text(json.dumps(summary))
     (section,) = shown(tmp_path)
-    assert tables.value_of(section.shown[0], "test/decoder_calls") is None
-    assert tables.value_of(section.shown[0], "test/success_rate") is not None
+    assert tables.value_of(section.shown[0], section.vocabulary["test/decoder_calls"]) is None
+    assert tables.value_of(section.shown[0], section.vocabulary["test/success_rate"]) is not None
 
 
 def test_every_run_is_listed_with_its_state_and_relative_links_to_its_files(tmp_path):
@@ -362,7 +363,7 @@ def test_many_long_curves_are_thinned_after_their_means_and_the_page_says_so(tmp
     (section,) = shown(tmp_path)
     mean = section.shown[0].means["val"]
     assert mean["step"].tolist() == [10, 170, 340, 510, 670, 830, 1000]
-    full = [curves.history(run, "success_rate").curves["val"] for run in section.shown[0].counted]
+    full = [curves.history(run, section.vocabulary).curves["val"] for run in section.shown[0].counted]
     at = [list(full[0]["step"]).index(step) for step in mean["step"]]
     assert mean["val/success_rate"] == pytest.approx(np.mean([each["val/success_rate"][at] for each in full], axis=0))
     assert all(len(seed["curves"]["val"]["step"]) == 7 for seed in island(text)["sections"][0]["seeds"])
@@ -473,8 +474,8 @@ def test_what_read_runs_refuses_is_refused(tmp_path):
     made_run(tmp_path, "dense", task="signal_game")
     (file,) = tmp_path.rglob("config.yaml")
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"task": "nothing"}))
-    with pytest.raises(ResultsError, match="there is no task 'nothing'"):
-        shown(tmp_path)
+    (section,) = shown(tmp_path)
+    assert "The task 'nothing' is not installed here" in section.vocabulary.remark
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"seed": "one"}))
     with pytest.raises(RunError, match="it has no seed"):
         shown(tmp_path)

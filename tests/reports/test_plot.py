@@ -14,11 +14,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from latent.commands.main import app
+from latent.experiment import parts
 from latent.experiment.run_directory import RunError
 from latent.reports.figures import figures
 from latent.reports.figures.points import means, points
 from latent.reports.runs import ResultsError, estimator_labels, read_runs
-from latent.words import in_words, title
 
 altair = pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
@@ -143,19 +143,19 @@ def test_labels_say_what_differs_between_runs_of_one_name(tmp_path, estimators, 
 
 
 @pytest.mark.parametrize(
-    ("metric", "words", "unit", "titled"),
+    ("task", "metric", "words", "unit", "titled"),
     [
-        ("test/rate", "rate", "nats", "rate (nats)"),
-        ("val/elbo", "validation ELBO", "nats", "validation ELBO (nats)"),
-        ("train/decoder_calls", "training decoder calls per example", "", "training decoder calls per example"),
-        ("test/accuracy", "accuracy, most likely label", "%", "accuracy, most likely label"),
-        ("time/seconds", "training time", "s", "training time (s)"),
-        ("grad_norm/sender", "grad norm, sender", "", "grad norm, sender"),
+        ("vae", "test/rate", "rate", "nats", "rate (nats)"),
+        ("vae", "val/elbo", "validation ELBO", "nats", "validation ELBO (nats)"),
+        ("vae", "train/decoder_calls", "training decoder calls per example", "", "training decoder calls per example"),
+        ("ssvae", "test/accuracy", "accuracy, most likely label", "%", "accuracy, most likely label"),
+        ("ssvae", "time/seconds", "training time", "s", "training time (s)"),
+        ("signal_game", "grad_norm/sender", "grad norm, sender", "", "grad norm, sender"),
     ],
 )
-def test_metrics_in_words(metric, words, unit, titled):
-    assert in_words(metric) == (words, unit)
-    assert title(metric) == titled
+def test_metrics_in_words(task, metric, words, unit, titled):
+    found = parts.vocabulary(task)[metric]
+    assert (found.words, found.unit, found.title) == (words, unit, titled)
 
 
 # Computing.
@@ -210,7 +210,7 @@ def test_steps_between_lines_are_round(least):
 
 def test_lines_of_constant_elbo_stay_in_the_plot_and_say_their_elbo():
     across, up = (2.0, 9.0), (70.0, 85.0)
-    (_, lines), (_, texts) = layers(altair.layer(*figures.lines_of_constant_elbo(across, up)).to_dict())
+    (_, lines), (_, texts) = layers(altair.layer(*figures.lines_of_constant_sum(across, up, "ELBO")).to_dict())
     assert lines == texts
     assert 4 <= len(lines) <= 11
     for line in lines:
@@ -270,7 +270,10 @@ def test_vega_lite_specification(results, tmp_path):
 
 
 def test_other_metrics_have_no_lines_of_constant_elbo(results, tmp_path):
-    assert plot(results, "--x", "test/rate", "--y", "test/accuracy", "--out", tmp_path / "a.json").exit_code == 0
+    finished(tmp_path / "other", "dense", task="ssvae", test__rate=4.0, test__accuracy=0.91)
+    finished(tmp_path / "other", "sparsemax", task="ssvae", test__rate=5.0, test__accuracy=0.93)
+    arguments = ("--x", "test/rate", "--y", "test/accuracy", "--out", tmp_path / "a.json")
+    assert plot(tmp_path / "other", *arguments).exit_code == 0
     specification = json.loads((tmp_path / "a.json").read_text())
     assert [mark for mark, _ in layers(specification)] == ["point"]
     assert specification["layer"][0]["encoding"]["y"]["axis"]["format"] == ".1%"
@@ -398,7 +401,7 @@ def test_a_library_that_is_not_installed(results, tmp_path, monkeypatch, module,
 def test_help_teaches():
     result = CliRunner().invoke(app, ["plot", "--help"])
     assert "latent plot results/vae" in result.stdout
-    assert "test/distortion" in result.stdout
+    assert "latent plot results/signal_game --x total_decoder_calls" in result.stdout
 
 
 def test_of_a_grid_only_the_cell_that_validation_chose_is_drawn(tmp_path):

@@ -16,19 +16,21 @@ from typer.testing import CliRunner
 
 from latent.commands.main import app
 from latent.experiment import parts
+from latent.experiment.vocabulary import joined
 from latent.reports.page.data import sections
 from latent.reports.runs import RunError, read_rows, read_runs
 from latent.reports.tables import markup
 from latent.reports.tables.budget import Curve, at_budget, calls_to_reach
 from latent.reports.tables.columns import Block, Column, Table
 from latent.reports.tables.table import Request, cell_tables, tables
-from latent.words import style
+from latent.words import Metric
 from tests.reports.fakes import evaluations, write_run
 from tests.reports.made_runs import made_run
 
 stats = pytest.importorskip("scipy.stats")
 
 VAL = "val/success_rate"
+SUCCESS = parts.vocabulary("signal_game").headline
 DENSE = (0.80, 0.82, 0.87)
 SPARSE = (0.84, 0.85, 0.86)
 
@@ -169,7 +171,8 @@ def test_seeds_that_lack_a_metric_are_counted(tmp_path):
     ],
 )
 def test_each_task_has_its_metrics(tmp_path, monkeypatch, task, headline, shown):
-    known = parts.tasks() | {"of_others": SimpleNamespace(headline="score")}
+    of_others = SimpleNamespace(headline="score", metrics=(Metric("score", "score", better="higher"),))
+    known = parts.tasks() | {"of_others": of_others}
     monkeypatch.setattr(parts, "tasks", lambda: known)
     names = ("success_rate", "expected_success_rate", "elbo", "bits_per_dim", "accuracy", "score", "decoder_calls")
     summary = {f"test__{name}": 0.5 for name in names} | {"total_decoder_calls": 3, f"val__{headline}": 0.5}
@@ -194,7 +197,8 @@ def test_each_task_has_its_metrics(tmp_path, monkeypatch, task, headline, shown)
     ],
 )
 def test_numbers_as_they_are_read(metric, value, text):
-    assert style(metric, [value]).write(value) == text
+    every = joined([parts.vocabulary(task) for task in parts.tasks()])
+    assert every[metric].style([value]).write(value) == text
 
 
 def test_training_time_is_a_ratio_to_the_fastest_or_to_the_reference(results):
@@ -354,11 +358,11 @@ def test_validation_at_a_budget_is_that_of_the_last_evaluation_by_then():
 
 def test_calls_to_reach_a_value():
     curves = [Curve([100, 200, 300], [0.1, 0.9, 0.8]), Curve([110, 220, 330], [0.1, 0.2, 0.3]), Curve([50], [0.9])]
-    found = calls_to_reach(curves, 0.9)
+    found = calls_to_reach(curves, SUCCESS, 0.9)
     assert (found.value, found.known, found.reached, found.n) == (200, True, 2, 3)
-    found = calls_to_reach(curves, 0.95)
+    found = calls_to_reach(curves, SUCCESS, 0.95)
     assert (found.value, found.known, found.reached, found.n) == (300, False, 0, 3)
-    assert calls_to_reach([Curve([], [])], 0.5) is None
+    assert calls_to_reach([Curve([], [])], SUCCESS, 0.5) is None
 
 
 def test_the_budget_is_that_of_the_cheapest_entry_unless_given(results):
@@ -756,5 +760,5 @@ def test_many_runs_take_no_long_time(tmp_path):
 def test_help_teaches():
     text = " ".join(CliRunner().invoke(app, ["table", "--help"]).stdout.split())
     assert "latent table results/signal_game --compare dense --out table.md" in text
-    assert "highest mean of the headline metric on validation" in text
+    assert "best mean of the headline metric on validation" in text
     assert "Exit codes: 0 written, 1 a run's file is damaged, 2" in text

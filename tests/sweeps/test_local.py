@@ -16,7 +16,7 @@ from latent.commands.main import app
 from latent.experiment.overrides import parse_override
 from latent.experiment.run_directory import RunDirectory, RunError
 from latent.reports.runs import read_rows, read_runs
-from latent.sweeps.execution import execute
+from latent.sweeps.execution import execute_directory
 from latent.sweeps.local import LocalLauncher
 from latent.sweeps.plan import plan
 from tests.conftest import ROOT
@@ -215,7 +215,7 @@ def test_a_configuration_that_was_changed_by_hand_is_not_run(configurations, tmp
     path = run.directory.configuration
     path.write_text(path.read_text().replace("hidden_size: 8", "hidden_size: 9"))
     with pytest.raises(RunError, match="is not that of this run"):
-        execute(run.directory.path)
+        execute_directory(run.directory.path)
     assert run.directory.state() == "failed"
 
 
@@ -317,7 +317,7 @@ def test_runs_do_not_depend_on_the_working_directory(configurations, tmp_path, m
     (run,) = plan(configurations[:1], overrides, tmp_path)
     run.write()
     monkeypatch.chdir(tmp_path)
-    assert execute(run.directory.path)["step"] == 1
+    assert execute_directory(run.directory.path)["step"] == 1
 
 
 def test_dry_run_runs_nothing(configurations, sweep, tmp_path):

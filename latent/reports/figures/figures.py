@@ -1,4 +1,4 @@
-"""Figures of finished runs: one metric of their summaries against another, such as the distortion of VAEs against their rate.
+"""Figures of finished runs: one metric of their summaries against another.
 
 Colours are those of Okabe and Ito that are seen on white. Every estimator has a shape of its own too, for those who see no
 colours and for print.
@@ -20,7 +20,7 @@ from typing import Any
 from latent.files import write_atomically
 from latent.reports.figures.points import means
 from latent.reports.runs import Row
-from latent.words import capital, in_words, numbered, title
+from latent.words import Measured, capital, numbered
 
 SUFFIXES = (".svg", ".png", ".pdf", ".html", ".json")
 WIDTH, HEIGHT = 700, 440
@@ -47,15 +47,15 @@ class FigureError(Exception):
 
 
 def default_name(x: str, y: str) -> str:
-    """The name of a figure's file, such as ``rate_distortion.svg``."""
+    """The name of a figure's file: ``<x>_<y>.svg``."""
     return "_".join(metric.removeprefix("test/").replace("/", "_") for metric in (x, y)) + ".svg"
 
 
-def scatter(rows: Sequence[Row], x: str, y: str) -> Any:
+def scatter(rows: Sequence[Row], x: Measured, y: Measured, level: Measured | None = None) -> Any:
     """An Altair chart of what :func:`~latent.reports.figures.points.points` returns.
 
-    It has a mark for each run, and a larger one with bars for each mean over seeds. Where the metrics are the rate and the
-    distortion of one split, lines of constant ELBO lie behind.
+    It has a mark for each run, and a larger one with bars for each mean over seeds. Where ``level`` is minus the sum of the
+    two metrics, lines on which it is constant lie behind.
 
     Raises:
         FigureError: if Altair is not installed.
@@ -64,8 +64,7 @@ def scatter(rows: Sequence[Row], x: str, y: str) -> Any:
     import altair as alt
 
     averages = means(rows)
-    tradeoff = sorted((x, y)) == sorted(f"{x.partition('/')[0]}/{name}" for name in ("rate", "distortion"))
-    across = domain([*rows, *averages], "x", 0.12 if tradeoff else 0.07)  # room for the words at the ends of the lines
+    across = domain([*rows, *averages], "x", 0.12 if level else 0.07)  # room for the words at the ends of the lines
     up = domain([*rows, *averages], "y", 0.07)
     labels = sorted({row["estimator"] for row in rows})
     legend = alt.Legend(title=None, orient="bottom", columns=_columns(labels), labelLimit=0, symbolOpacity=1, symbolSize=110)
@@ -75,12 +74,12 @@ def scatter(rows: Sequence[Row], x: str, y: str) -> Any:
         return channel("estimator:N", scale=scale, legend=legend)
 
     encoding = {
-        "x": alt.X("x:Q", scale=alt.Scale(domain=across, nice=False, zero=False), axis=_axis(x, across, grid=not tradeoff)),
-        "y": alt.Y("y:Q", scale=alt.Scale(domain=up, nice=False, zero=False), axis=_axis(y, up, grid=not tradeoff)),
+        "x": alt.X("x:Q", scale=alt.Scale(domain=across, nice=False, zero=False), axis=_axis(x, across, grid=not level)),
+        "y": alt.Y("y:Q", scale=alt.Scale(domain=up, nice=False, zero=False), axis=_axis(y, up, grid=not level)),
         "color": by_estimator(alt.Color, COLOURS),
         "shape": by_estimator(alt.Shape, SHAPES),
     }
-    layers = lines_of_constant_elbo(across, up) if tradeoff else []
+    layers = lines_of_constant_sum(across, up, level.name) if level else []
     layers.append(_marks_of_runs(rows, encoding, x, y))
     if averages:
         layers += _marks_of_means(averages, encoding, x, y)
@@ -99,7 +98,7 @@ def scatter(rows: Sequence[Row], x: str, y: str) -> Any:
     )
 
 
-def _marks_of_runs(rows: Sequence[Row], encoding: Row, x: str, y: str) -> Any:
+def _marks_of_runs(rows: Sequence[Row], encoding: Row, x: Measured, y: Measured) -> Any:
     """Filled marks, small where a mean stands for them."""
     import altair as alt
 
@@ -110,7 +109,7 @@ def _marks_of_runs(rows: Sequence[Row], encoding: Row, x: str, y: str) -> Any:
     return marks.encode(**encoding, size=alt.Size("size:Q", scale=None, legend=None), tooltip=tooltip)
 
 
-def _marks_of_means(averages: Sequence[Row], encoding: Row, x: str, y: str) -> list[Any]:
+def _marks_of_means(averages: Sequence[Row], encoding: Row, x: Measured, y: Measured) -> list[Any]:
     """Open marks, through which the seeds are seen, with bars of one standard deviation to each side."""
     import altair as alt
 
@@ -126,8 +125,8 @@ def _marks_of_means(averages: Sequence[Row], encoding: Row, x: str, y: str) -> l
     ]
 
 
-def lines_of_constant_elbo(across: tuple[float, float], up: tuple[float, float]) -> list[Any]:
-    """Faint diagonals, each with its ELBO at its upper left end."""
+def lines_of_constant_sum(across: tuple[float, float], up: tuple[float, float], name: str) -> list[Any]:
+    """Faint diagonals, each with minus the sum, which has a name, at its upper left end."""
     import altair as alt
 
     lowest, highest = across[0] + up[0], across[1] + up[1]
@@ -137,7 +136,7 @@ def lines_of_constant_elbo(across: tuple[float, float], up: tuple[float, float])
         level = i * step
         left, right = max(across[0], level - up[1]), min(across[1], level - up[0])
         if left < right:
-            text = f"ELBO {-level or 0.0:.6g}".replace("-", "−")
+            text = f"{name} {-level or 0.0:.6g}".replace("-", "−")
             lines.append({"left": left, "right": right, "top": level - left, "bottom": level - right, "text": text})
     ends = alt.Chart(alt.InlineData(values=lines)).encode(x="left:Q", y="top:Q")
     return [
@@ -162,19 +161,19 @@ def domain(rows: Sequence[Row], axis: str, below: float) -> tuple[float, float]:
     return low - below * (high - low), high + 0.07 * (high - low)
 
 
-def _axis(metric: str, domain: tuple[float, float], grid: bool) -> Any:
+def _axis(metric: Measured, domain: tuple[float, float], grid: bool) -> Any:
     import altair as alt
 
     form: Any = "~s" if max(map(abs, domain)) >= 10_000 else alt.Undefined
-    if in_words(metric)[1] == "%":  # every tick with the digits that a tenth of the range needs
+    if metric.is_fraction:  # every tick with the digits that a tenth of the range needs
         form = f".{max(0, -math.floor(math.log10(10 * (domain[1] - domain[0]))))}%"
-    return alt.Axis(title=title(metric), format=form, grid=grid, tickCount=8)
+    return alt.Axis(title=metric.title, format=form, grid=grid, tickCount=8)
 
 
-def _tooltip(field: str, metric: str, before: str = "") -> Any:
+def _tooltip(field: str, metric: Measured, before: str = "") -> Any:
     import altair as alt
 
-    return alt.Tooltip(f"{field}:Q", title=before + title(metric), format=".4%" if in_words(metric)[1] == "%" else ",.8~r")
+    return alt.Tooltip(f"{field}:Q", title=before + metric.title, format=".4%" if metric.is_fraction else ",.8~r")
 
 
 def _columns(labels: Sequence[str]) -> int:
@@ -182,8 +181,8 @@ def _columns(labels: Sequence[str]) -> int:
     return max(1, min(len(labels), WIDTH // (7 * max(map(len, labels)) + 45)))
 
 
-def _headline(x: str, y: str) -> str:
-    return capital(f"{in_words(y)[0]} against {in_words(x)[0]}")
+def _headline(x: Measured, y: Measured) -> str:
+    return capital(f"{y.words} against {x.words}")
 
 
 def _subtitle(rows: Sequence[Row], averages: Sequence[Row]) -> list[str]:

@@ -4,11 +4,50 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from latent.experiment.vocabulary import DECODER_CALLS, joined
 from latent.reports.runs import ResultsError, Row, Run, check_metrics, estimator_labels, without_seed
-from latent.reports.selection import problem
+from latent.reports.selection import problem, vocabulary_of
 from latent.reports.statistics import mean_and_std
-from latent.words import is_number
+from latent.words import Measured, is_number
+
+
+class Axes(NamedTuple):
+    """What a figure shows.
+
+    Attributes:
+        x: the metric across.
+        y: the metric upwards.
+        level: a metric that is minus the sum of the two.
+        remark: what is to be known of their names.
+    """
+
+    x: Measured
+    y: Measured
+    level: Measured | None
+    remark: str
+
+
+def axes(runs: Sequence[Run], x: str | None, y: str | None) -> Axes:
+    """The metrics of these keys; for one that is not given, what the tasks of the runs declare to be drawn so.
+
+    That is, the first metric that any task declares to be drawn against another one; else the headline of the first task,
+    against the decoder calls of an example. Words are those of the first task that has the metric.
+    """
+    by_task: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_task[run["configuration"]["task"]].append(run)
+    vocabularies = [vocabulary_of(members) for members in by_task.values()]
+    vocabulary = joined(vocabularies)
+    pairs = [metric for metric in vocabulary.own if metric.against]
+    default = (pairs[0].against, pairs[0].name) if pairs else (DECODER_CALLS.name, vocabulary.headline.name)
+    across, up = (vocabulary[given or f"test/{name}"] for given, name in zip((x, y), default, strict=True))
+    split = across.key.partition("/")[0]
+    keys = sorted((across.key, up.key))
+    drawn = (each for each in pairs if each.level and keys == sorted((each.key(split), f"{split}/{each.against}")))
+    level = next((vocabulary[f"{split}/{metric.level}"] for metric in drawn), None)
+    return Axes(across, up, level, vocabulary.remark)
 
 
 def points(runs: Sequence[Run], x: str, y: str) -> list[Row]:

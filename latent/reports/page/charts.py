@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from latent.experiment.vocabulary import DECODER_CALLS, PROBE, SECONDS, STEP
+from latent.experiment.vocabulary import TOTAL_DECODER_CALLS as TOTAL
 from latent.reports.page.curves import Curve
 from latent.reports.page.data import Section
 from latent.reports.runs import Row
-from latent.words import capital, in_words
+from latent.words import Measured, Metric, capital
 
-SUPPORT = "The size of the support, where an estimator sums over it."
-VARIANCE = "Over the squared length of the exact gradient. Zeros, which exact gradients have, are not drawn."
-BIAS = "Distance of the mean estimate from the exact gradient, relative; below √(variance / draws) it is within chance."
+CALLS = DECODER_CALLS.of(DECODER_CALLS.key("test"))
 
 
 @dataclass(frozen=True)
@@ -23,44 +23,72 @@ class Chart:
         name: of its files.
         kind: of the rows, as in :func:`~latent.reports.page.curves.kinds`; ``ends`` makes it a scatter.
         x, y: columns of them.
+        level: a metric that is minus the sum of the two: where it is constant, there are lines.
     """
 
     name: str
     kind: str
-    x: str
-    y: str
+    x: Measured
+    y: Measured
     remark: str = ""
-    log_x: bool = False
-    log_y: bool = False
+    level: Measured | None = None
+
+    @property
+    def log_x(self) -> bool:
+        """Whether the axis across is logarithmic."""
+        return self.x.metric.logarithmic
+
+    @property
+    def log_y(self) -> bool:
+        """Whether the axis upwards is logarithmic."""
+        return self.y.metric.logarithmic
 
     @property
     def title(self) -> str:
-        """``Validation success rate against steps``."""
-        words = f"{short(self.y)} against {short(self.x).removeprefix('test ')}"
-        return capital(words)
+        """What stands upwards, against what stands across."""
+        return capital(f"{self.y.short_on_split} against {self.x.short}")
 
 
 def charts(section: Section) -> list[Chart]:
     """Those charts of a section that have something to show."""
-    headline = section.headline
-    measured, test = f"val/{headline}", f"test/{headline}"
-    total, calls = "total_decoder_calls", "test/decoder_calls"
+    vocabulary, measured = section.vocabulary, section.judged
+    others = [metric for metric in vocabulary.shown("curve") if metric is not vocabulary.headline]
+    scatters = [metric for metric in vocabulary.of_task("ends") if metric is not vocabulary.headline or metric.against]
     candidates = [
-        Chart(f"headline_{total}", "val", total, measured, "Decoder calls of the whole training so far.", log_x=True),
-        Chart("headline_steps", "val", "step", measured),
-        Chart("headline_time", "val", "time/seconds", measured, "In seconds, as each run measured it on its machine."),
-        Chart("test_decoder_calls", "ends", calls, test, "Finished runs, at the end of training.", log_x=True),
-        Chart("rate_distortion", "ends", "test/rate", "test/distortion", "Finished runs; dashed lines have the same ELBO."),
-        Chart("bits_per_dim", "ends", calls, "test/bits_per_dim", "Finished runs; less is better.", log_x=True),
-        Chart("decoder_calls", "train", "step", "train/decoder_calls", SUPPORT, log_y=True),
-        Chart("entropy", "train", "step", "train/entropy", "Of the distribution that the encoder gives, in nats."),
-        Chart("messages_in_use", "val", "step", "val/messages_in_use", "Messages that are the most likely one of some game."),
-        *([Chart("elbo", "val", "step", "val/elbo")] if headline != "elbo" else []),
-        Chart("probe_variance", "probe", "step", "probe/variance", VARIANCE, log_y=True),
-        Chart("probe_cosine", "probe", "step", "probe/cosine", "Mean cosine between the estimates and the exact gradient."),
-        Chart("probe_bias", "probe", "step", "probe/bias", BIAS),
+        Chart(f"headline_{TOTAL.name}", "val", TOTAL.of(TOTAL.name), measured, TOTAL.remark),
+        Chart("headline_steps", "val", STEP.of(STEP.name), measured),
+        Chart("headline_time", "val", SECONDS.of(SECONDS.name), measured, SECONDS.remark),
+        Chart(f"test_{DECODER_CALLS.name}", "ends", CALLS, vocabulary.judged("test"), "Finished runs, at the end of training."),
+        *(_scatter(section, metric) for metric in scatters),
+        *(_curve(section, metric, "train") for metric in vocabulary.shown("training")),
+        *(_curve(section, metric, "probe" if metric in PROBE else "val") for metric in others),
     ]
-    return [chart for chart in candidates if positions(section, chart)]
+    found: dict[str, Chart] = {}
+    for chart in candidates:
+        if positions(section, chart):
+            name = f"{chart.kind}_{chart.name}" if chart.name in found else chart.name
+            found[name] = replace(chart, name=name)
+    return list(found.values())
+
+
+def _curve(section: Section, metric: Metric, kind: str) -> Chart:
+    """A metric over the steps of training."""
+    return Chart(_file(metric.name), kind, STEP.of(STEP.name), section.vocabulary[metric.key(kind)], metric.remark)
+
+
+def _scatter(section: Section, metric: Metric) -> Chart:
+    """A metric of finished runs against another one; without one, against the decoder calls of an example."""
+    vocabulary, y = section.vocabulary, section.vocabulary[metric.key("test")]
+    if not metric.against:
+        remark = metric.remark or ("Finished runs; less is better." if metric.better == "lower" else "Finished runs.")
+        return Chart(_file(metric.name), "ends", CALLS, y, remark)
+    level = vocabulary[f"test/{metric.level}"] if metric.level else None
+    remark = f"Finished runs; dashed lines have the same {level.name}." if level else metric.remark or "Finished runs."
+    return Chart(_file(f"{metric.against}_{metric.name}"), "ends", vocabulary[f"test/{metric.against}"], y, remark, level)
+
+
+def _file(name: str) -> str:
+    return name.replace("/", "_")
 
 
 def positions(section: Section, chart: Chart) -> list[tuple[float, float]]:
@@ -79,26 +107,14 @@ def rows(section: Section, chart: Chart) -> tuple[list[Row], list[Row]]:
             seeds += [names | row for row in _points(section.curves[run["name"]][chart.kind], chart)]
         if chart.kind in shown.means:
             spreads = shown.spreads[chart.kind]
-            found = _points(shown.means[chart.kind] | {"x_std": spreads[chart.x], "y_std": spreads[chart.y]}, chart)
+            found = _points(shown.means[chart.kind] | {"x_std": spreads[chart.x.key], "y_std": spreads[chart.y.key]}, chart)
             means += [{"estimator": shown.label, "seeds": len(shown.counted), "last": row is found[-1]} | row for row in found]
     return seeds, means
 
 
 def _points(curve: Curve, chart: Chart) -> list[Row]:
-    columns = {"step": "step", "x": chart.x, "y": chart.y} | {name: name for name in ("x_std", "y_std") if name in curve}
+    columns = {"step": "step", "x": chart.x.key, "y": chart.y.key} | {
+        name: name for name in ("x_std", "y_std") if name in curve
+    }
     found = [{key: float(curve[name][i]) for key, name in columns.items()} for i in range(len(curve["step"]))]
     return [row for row in found if math.isfinite(row["x"]) and math.isfinite(row["y"])]
-
-
-def short(metric: str) -> str:
-    """A metric in few words: ``validation success rate``."""
-    split, _, name = metric.partition("/")
-    if split == "probe":
-        return f"{name} of the gradient"
-    return ("test " if split == "test" else "") + in_words(metric)[0].partition(",")[0]
-
-
-def titled(metric: str) -> str:
-    """The same with its unit: ``training time (s)``; ticks have percent signs of their own."""
-    unit = in_words(metric)[1]
-    return f"{short(metric)} ({unit})" if unit not in ("", "%") else short(metric)

@@ -11,28 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent.experiment.run_directory import RunDirectory
+from latent.experiment.vocabulary import DECODER_CALLS, PROBE, SECONDS, STEP, TOTAL_DECODER_CALLS, Vocabulary
 from latent.reports.runs import Run, read_rows
 
 Array = NDArray[np.float64]
 Curve = dict[str, Array]
 """Columns of one length, NaN where a value is missing; ``step`` is one of them and rises."""
 
-ACROSS = ("total_decoder_calls", "time/seconds")
+ACROSS = (TOTAL_DECODER_CALLS.name, SECONDS.name)
 PER_CURVE, IN_ALL = 200, 12_000
 """Points that a curve, and all curves of one kind in a section, are thinned to."""
 
 
-def kinds(headline: str) -> dict[str, tuple[str, ...]]:
+def kinds(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
     """The kinds of rows that runs write, each with its metrics; a row is of a kind if it has the first one.
 
     ``ends`` has what finished runs measured on the test split.
     """
-    return {
-        "val": (f"val/{headline}", "val/elbo", "val/messages_in_use", *ACROSS),
-        "train": ("train/decoder_calls", "train/entropy"),
-        "probe": ("probe/variance", "probe/cosine", "probe/bias"),
-        "ends": (f"test/{headline}", "test/decoder_calls", "test/rate", "test/distortion", "test/bits_per_dim"),
+    ends = [name for metric in vocabulary.of_task("ends") for name in (metric.against, metric.name) if name]
+    found = {
+        "val": (vocabulary.judged("val").key, *(metric.key("val") for metric in vocabulary.of_task("curve")), *ACROSS),
+        "train": (DECODER_CALLS.key("train"), *(metric.key("train") for metric in vocabulary.shown("training"))),
+        "probe": tuple(metric.name for metric in PROBE),
+        "ends": (vocabulary.judged("test").key, DECODER_CALLS.key("test"), *(f"test/{name}" for name in ends)),
     }
+    return {kind: tuple(dict.fromkeys(keys)) for kind, keys in found.items()}
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class History:
     last_step: int
 
 
-def history(run: Run, headline: str) -> History:
+def history(run: Run, vocabulary: Vocabulary) -> History:
     """Read a run's ``metrics.jsonl``.
 
     Raises:
@@ -51,10 +54,11 @@ def history(run: Run, headline: str) -> History:
     """
     rows = read_rows(run)
     curves = {}
-    for kind, metrics in kinds(headline).items():
-        members = [row for row in rows if metrics[0] in row] if kind != "ends" else [run["summary"]] * bool(run["summary"])
+    ends = [run["summary"]] if run["summary"] else []
+    for kind, metrics in kinds(vocabulary).items():
+        members = ends if kind == "ends" else [row for row in rows if metrics[0] in row]
         try:
-            curves[kind] = _columns(members, ("step", *metrics))
+            curves[kind] = _columns(members, (STEP.name, *metrics))
         except (TypeError, ValueError) as error:
             files = RunDirectory(run["directory"])
             raise files.damaged(files.metrics, "a metric is no number") from error

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from latent.experiment.run_directory import RunError
+from latent.experiment.vocabulary import TOTAL_DECODER_CALLS, Vocabulary
 from latent.reports.page.curves import IN_ALL, PER_CURVE, Curve, History, average, history, kinds, thinned
 from latent.reports.runs import Run, without_seed
-from latent.reports.selection import Cell, Entry, headline_of, problem, select
+from latent.reports.selection import Cell, Entry, problem, select, vocabulary_of
+from latent.words import Measured
 
-NO_EVALUATION = -1e300
-"""Validation of a run that has none yet: below that of all others."""
+NO_EVALUATION = 1e300
+"""The size of validation, of a run that has none yet: all others are better."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,23 @@ class Section:
     """A problem, such as ``signal_game on emoji``.
 
     Attributes:
+        vocabulary: the metrics of its task.
         curves: by run and kind, of the chosen cells' runs that have any.
         last_steps: by run.
         thinned: whether curves lack points that the runs have.
     """
 
     problem: str
-    headline: str
+    vocabulary: Vocabulary
     shown: list[Shown]
     curves: dict[str, dict[str, Curve]]
     last_steps: dict[str, int]
     thinned: bool
+
+    @property
+    def judged(self) -> Measured:
+        """The headline metric on validation."""
+        return self.vocabulary.judged("val")
 
     @property
     def runs(self) -> list[Run]:
@@ -82,7 +90,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 
     Raises:
         RunError: if a run's file is damaged.
-        ResultsError: if a finished run lacks its headline metric, or its task is not known here.
+        ResultsError: if a finished run lacks its headline metric, or there is a choice to make and its task is not known here.
     """
     by_problem: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -99,23 +107,24 @@ def _check(run: Run) -> None:
 
 
 def _section(name: str, runs: Sequence[Run]) -> Section:
-    headline = headline_of(runs[0])
+    vocabulary = vocabulary_of(runs)
+    judged = vocabulary.judged("val")
     by_name = {run["name"]: run for run in runs}
 
     @cache
     def read(name: str) -> History:
-        return history(by_name[name], headline)
+        return history(by_name[name], vocabulary)
 
     finished = [run for run in runs if run["state"] == "finished"]
     decided = {cell.runs[0]["name"]: entry for entry in select(finished, runs) for cell in (entry.chosen, *entry.rejected)}
-    entries = select([run if run["state"] == "finished" else _so_far(run, read, headline) for run in runs])
+    entries = select([run if run["state"] == "finished" else _so_far(run, read, judged) for run in runs])
     shown = [_shown(entry, decided, by_name, read, _most(len(entries))) for entry in entries]
     chosen = [run["name"] for each in shown for run in each.cells[0].runs]
     most = _most(len(chosen))
     curves = {each: {kind: thinned(curve, most) for kind, curve in read(each).curves.items()} for each in chosen}
     last = {run["name"]: run["summary"].get("step") or read(run["name"]).last_step for run in runs}
     lost = any(len(curve["step"]) > most for each in chosen for curve in read(each).curves.values())
-    return Section(name, headline, shown, curves, last, lost)
+    return Section(name, vocabulary, shown, curves, last, lost)
 
 
 def _most(curves: int) -> int:
@@ -123,14 +132,15 @@ def _most(curves: int) -> int:
     return max(2, min(PER_CURVE, IN_ALL // max(1, curves)))
 
 
-def _so_far(run: Run, read: Callable[[str], History], headline: str) -> Run:
+def _so_far(run: Run, read: Callable[[str], History], judged: Measured) -> Run:
     """An unfinished run with its last evaluation for a summary, so that it can be laid out with the finished ones."""
     curve = read(run["name"]).curves["val"]
-    values = curve[f"val/{headline}"]
-    last = float(values[-1]) if len(values) and np.isfinite(values[-1]) else NO_EVALUATION
-    calls = float(curve["total_decoder_calls"][-1]) if len(values) else 0.0
-    summary = {"seed": run["configuration"]["seed"], f"val/{headline}": last, "total_decoder_calls": calls}
-    return run | {"summary": summary}
+    values = curve[judged.key]
+    none = NO_EVALUATION if judged.metric.better == "lower" else -NO_EVALUATION
+    last = float(values[-1]) if len(values) and np.isfinite(values[-1]) else none
+    calls = float(curve[TOTAL_DECODER_CALLS.name][-1]) if len(values) else 0.0
+    summary = {"seed": run["configuration"]["seed"], judged.key: last, TOTAL_DECODER_CALLS.name: calls}
+    return {**run, "summary": summary}
 
 
 def _shown(
@@ -150,7 +160,7 @@ def _shown(
     counted = [run for run in cells[0].runs if run["state"] == "finished"]
     counted = counted or [run for run in cells[0].runs if len(read(run["name"]).curves["val"]["step"])]
     means, spreads = {}, {}
-    for kind in kinds(entry.headline):
+    for kind in kinds(entry.vocabulary):
         curves = [read(run["name"]).curves[kind] for run in counted]
         if curves and all(len(curve["step"]) for curve in curves):
             means[kind], spreads[kind] = (thinned(curve, most) for curve in average(curves))

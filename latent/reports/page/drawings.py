@@ -12,10 +12,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from latent.reports.figures.figures import COLOURS, SHAPES, FigureError, domain, lines_of_constant_elbo, write
-from latent.reports.page.charts import Chart, charts, positions, rows, titled
+from latent.experiment.vocabulary import STEP
+from latent.reports.figures.figures import COLOURS, SHAPES, FigureError, domain, lines_of_constant_sum, write
+from latent.reports.page.charts import Chart, charts, positions, rows
 from latent.reports.page.data import Section
-from latent.words import in_words
+from latent.words import Measured
 
 HEIGHT = 270
 PAPER_WIDTH = 440
@@ -170,7 +171,7 @@ class _Drawing:
         mean = several.mark_point(filled=False, size=190, strokeWidth=2.2, opacity=1)
         size = alt.condition("datum.seeds > 1", alt.value(45), alt.value(110))
         seed = self.seeds.mark_point(filled=True, opacity=0.65)
-        layers = lines_of_constant_elbo(*self._domains()) if self.chart.name == "rate_distortion" else []
+        layers = lines_of_constant_sum(*self._domains(), self.chart.level.name) if self.chart.level else []
         layers += [
             seed.encode(**place, **marks, size=size, tooltip=self._tooltip(mean=False)),
             across.encode(x=self._axis("left", alt.X), x2="right:Q", y=self.y, color=marks["color"]),
@@ -193,16 +194,16 @@ class _Drawing:
         scale = alt.Scale(type="log", nice=False, padding=10) if log else alt.Scale(zero=False)
         if log and least == most:  # a domain of one point has no room for ticks
             scale = alt.Scale(type="log", nice=False, domain=(least / 2, most * 2))
-        if self.chart.name == "rate_distortion":  # the lines fill it
+        if self.chart.level:  # the lines fill it
             scale = alt.Scale(domain=self._domains()[not across], nice=False, zero=False)
         elif self.chart.kind == "ends" and not log:
             scale = alt.Scale(zero=False, padding=12)
-        form: Any = "%" if in_words(metric)[1] == "%" else alt.Undefined
+        form: Any = "%" if metric.is_fraction else alt.Undefined
         if log:
             form = "~s" if most >= 10_000 else "~g"
         ticks: dict[str, Any] = {"values": _powers(least, most)} if log else {"tickCount": 5}
-        grid = not across and self.chart.name != "rate_distortion"
-        return channel(f"{field}:Q", scale=scale, axis=alt.Axis(title=titled(metric), format=form, grid=grid, **ticks))
+        grid = not across and not self.chart.level
+        return channel(f"{field}:Q", scale=scale, axis=alt.Axis(title=metric.short_title, format=form, grid=grid, **ticks))
 
     def _by_estimator(self, channel: str) -> Any:
         import altair as alt
@@ -222,17 +223,17 @@ class _Drawing:
         """An expression: Vega-Lite's own loses text where the nearest mark answers, whose datum is one deeper."""
         import altair as alt
 
-        def number(field: str, metric: str) -> str:
-            form = ".2%" if in_words(metric)[1] == "%" else ",.5~r"
+        def number(field: str, metric: Measured) -> str:
+            form = ".2%" if metric.is_fraction else ",.5~r"
             return f"format(row.{field}, '{form}')"
 
         shown = (
             {"estimator": "row.estimator", "seeds": "row.seeds"} if mean else {"estimator": "row.estimator", "seed": "row.seed"}
         )
         shown["step"] = "format(row.step, ',')"
-        if self.chart.x != "step":
-            shown[titled(self.chart.x)] = number("x", self.chart.x)
-        shown[("mean " if mean else "") + titled(self.chart.y)] = number("y", self.chart.y)
+        if self.chart.x.metric is not STEP:
+            shown[self.chart.x.short_title] = number("x", self.chart.x)
+        shown[("mean " if mean else "") + self.chart.y.short_title] = number("y", self.chart.y)
         if mean:
             shown["standard deviation"] = number("y_std", self.chart.y)
         words = ", ".join(f"{json.dumps(key)}: {value}" for key, value in shown.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -13,12 +13,12 @@ from typing import Any
 
 from latent.reports.figures.figures import COLOURS, SHAPES, FigureError, check_installed
 from latent.reports.page import drawings, tables
-from latent.reports.page.charts import charts, short
+from latent.reports.page.charts import charts
 from latent.reports.page.curves import Curve
 from latent.reports.page.data import Section
 from latent.reports.page.tables import Link
 from latent.reports.runs import Run
-from latent.words import capital, heading, in_words
+from latent.words import capital
 
 FOLDER = Path(__file__).parent
 DIGITS = 5
@@ -54,8 +54,8 @@ def island(sections: Sequence[Section]) -> dict[str, Any]:
             {
                 "section": number,
                 "kind": chart.kind,
-                "x": chart.x,
-                "y": chart.y,
+                "x": chart.x.key,
+                "y": chart.y.key,
                 "specification": drawings.for_page(section, chart),
             }
             for number, section, chart in drawn
@@ -66,7 +66,7 @@ def island(sections: Sequence[Section]) -> dict[str, Any]:
 def _data(section: Section) -> dict[str, Any]:
     needed: dict[str, set[str]] = {}
     for chart in charts(section):
-        needed.setdefault(chart.kind, {"step"}).update((chart.x, chart.y))
+        needed.setdefault(chart.kind, {"step"}).update((chart.x.key, chart.y.key))
 
     def columns(curves: dict[str, Curve]) -> dict[str, Any]:
         return {
@@ -142,7 +142,8 @@ def page(built: Built, every: float | None = None, version: str = "") -> str:
         "every": every,
         "version": version,
     }
-    return _environment().get_template("template.html").render(context)
+    html: str = _environment().get_template("template.html").render(context)
+    return html
 
 
 def _context(sections: Sequence[Section], runs: Sequence[Run], link: Link) -> dict[str, Any]:
@@ -155,27 +156,33 @@ def _context(sections: Sequence[Section], runs: Sequence[Run], link: Link) -> di
         "total": len(runs),
         "many": sum(len(shown.cells[0].runs) for section in sections for shown in section.shown) > MANY_SEEDS,
         "thinned": any(section.thinned for section in sections),
-        "sections": [
-            {
-                "problem": section.problem,
-                "headline": short(f"val/{section.headline}"),
-                "counts": tables.counts(section.runs),
-                "total": len(section.runs),
-                "has_grid": section.has_grid,
-                "undecided": any(not shown.decided for shown in section.shown),
-                "estimators": [{"label": shown.label, **mark(i)} for i, shown in enumerate(section.shown)],
-                "columns": [capital(heading(metric)) for metric in tables.metrics(section)],
-                "results": tables.results(section),
-                "charts": [{"number": next(numbers), "title": each.title, "remark": each.remark} for each in charts(section)],
-                "seeds": tables.seeds(section),
-                "runs": tables.run_lines(section, link),
-                "failures": tables.failures(section, link),
-                "differences": tables.differences(section),
-                "likely": "," in in_words(f"val/{section.headline}")[0],
-                "unit": in_words(f"val/{section.headline}")[1],
-            }
-            for section in sections
-        ],
+        "sections": [_section(section, link, numbers) for section in sections],
+    }
+
+
+def _section(section: Section, link: Link, numbers: Iterator[int]) -> dict[str, Any]:
+    """What the template is to know of a section; its charts are numbered on."""
+    judged, columns = section.judged, tables.metrics(section)
+    return {
+        "problem": section.problem,
+        "remark": section.vocabulary.remark,
+        "headline": judged.short,
+        "superlative": judged.metric.superlative,
+        "likely": judged.metric.words.partition(", ")[2].startswith("most likely"),
+        "unit": judged.unit,
+        "counts": tables.counts(section.runs),
+        "total": len(section.runs),
+        "has_grid": section.has_grid,
+        "undecided": any(not shown.decided for shown in section.shown),
+        "estimators": [{"label": shown.label, **mark(i)} for i, shown in enumerate(section.shown)],
+        "columns": [capital(column.heading) for column in columns],
+        "ascending": bool(columns) and columns[0].metric.better == "lower",
+        "results": tables.results(section),
+        "charts": [{"number": next(numbers), "title": each.title, "remark": each.remark} for each in charts(section)],
+        "seeds": tables.seeds(section),
+        "runs": tables.run_lines(section, link),
+        "failures": tables.failures(section, link),
+        "differences": tables.differences(section),
     }
 
 

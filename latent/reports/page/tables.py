@@ -14,7 +14,7 @@ from latent.reports.runs import Run
 from latent.reports.selection import Cell
 from latent.reports.statistics import mean_and_std
 from latent.reports.tables.columns import NONE, last_parts, mean_text, numbers, plain
-from latent.words import style
+from latent.words import Measured
 
 Link = Callable[[Path], str]
 """The address of a run's file, as the page is to have it."""
@@ -32,28 +32,22 @@ class Value:
     text: str
 
 
-def metrics(section: Section) -> list[str]:
-    """The columns of the table of results: those of these metrics that a finished run has."""
-    headline = section.headline
-    names = dict.fromkeys(
-        (
-            f"test/{headline}",
-            f"test/expected_{headline}",
-            *(f"test/{name}" for name in ("elbo", "bits_per_dim", "rate", "distortion", "decoder_calls")),
-            "total_decoder_calls",
-        )
-    )
-    return [name for name in names if any(value_of(shown, name) for shown in section.shown)]
+def metrics(section: Section) -> list[Measured]:
+    """The columns of the table of results, the headline metric first: those of these metrics that a finished run has."""
+    vocabulary = section.vocabulary
+    declared = [vocabulary.headline, *(metric for metric in vocabulary.shown("page") if metric is not vocabulary.headline)]
+    columns = [vocabulary[metric.key("test")] for metric in declared]
+    return [column for column in columns if any(value_of(shown, column) for shown in section.shown)]
 
 
-def value_of(shown: Shown, metric: str) -> Value | None:
+def value_of(shown: Shown, metric: Measured) -> Value | None:
     """A metric of the finished runs that stand for an estimator; None without one, and where one of them lacks it."""
     finished = [run for run in shown.counted if run["state"] == "finished"]
-    values = numbers(finished, metric)
+    values = numbers(finished, metric.key)
     if not values or len(values) < len(finished):
         return None
     mean, std = mean_and_std(values)
-    return Value(mean, std, mean_text(mean, std, style(metric, values)))
+    return Value(mean, std, mean_text(mean, std, metric.style(values)))
 
 
 def results(section: Section) -> list[dict[str, Any]]:
@@ -70,7 +64,11 @@ def results(section: Section) -> list[dict[str, Any]]:
         for index, shown in enumerate(section.shown)
         if shown.decided
     ]
-    return sorted(lines, key=lambda line: -line["values"][0].mean if columns and line["values"][0] else math.inf)
+
+    def rank(line: dict[str, Any]) -> float:
+        return columns[0].metric.rank(line["values"][0].mean) if columns and line["values"][0] else math.inf
+
+    return sorted(lines, key=rank)
 
 
 def _settings(settings: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -144,7 +142,7 @@ def differences(section: Section) -> tuple[list[str], list[dict[str, Any]]]:
         for cell, validation in zip(shown.cells, shown.validation, strict=True)
     ]
     keys = list(dict.fromkeys(key for _, shown, cell, _ in every for key in [*shown.settings, *cell.grid]))
-    lines, headline = [], f"val/{section.headline}"
+    lines = []
     for index, shown, cell, validation in every:
         settings = shown.settings | cell.grid
         finished = sum(run["state"] == "finished" for run in cell.runs)
@@ -154,7 +152,7 @@ def differences(section: Section) -> tuple[list[str], list[dict[str, Any]]]:
                 "label": shown.label,
                 "values": [plain(settings[key]) if key in settings else NONE for key in keys],
                 "finished": finished,
-                "validation": NONE if validation is None else style(headline, [validation]).write(validation),
+                "validation": NONE if validation is None else section.judged.style([validation]).write(validation),
                 "role": _role(shown, cell),
             }
         )

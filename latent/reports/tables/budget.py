@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from latent.reports.runs import Row, Run, read_rows
 from latent.reports.statistics import CensoredMedian, censored_median
-from latent.words import is_number
+from latent.words import Metric, is_number
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Curve:
 
     Attributes:
         calls: decoder calls in training before each evaluation.
-        values: the metric at each, larger is better.
+        values: the metric at each.
     """
 
     calls: Sequence[int]
@@ -47,18 +47,19 @@ def at_budget(curve: Curve, budget: float) -> float | None:
     return next((value for calls, value in zip(curve.calls[::-1], curve.values[::-1], strict=True) if calls <= budget), None)
 
 
-def calls_to_reach(curves: Sequence[Curve], value: float) -> CensoredMedian | None:
-    """Median over runs of the decoder calls at the first evaluation that has a value or more; None without any evaluation.
+def calls_to_reach(curves: Sequence[Curve], metric: Metric, goal: float) -> CensoredMedian | None:
+    """Median over runs of the decoder calls at the first evaluation that has a value or a better one; None without any.
 
     A run that never has it is censored at its last evaluation: it needs more calls than that.
     """
     if not any(curve.calls for curve in curves):
         return None
-    first = [_first(curve, value) for curve in curves]
+    first = [_first(curve, metric, goal) for curve in curves]
     ends = [curve.calls[-1] if curve.calls else 0 for curve in curves]
     calls = [end if found is None else found for found, end in zip(first, ends, strict=True)]
     return censored_median(calls, [found is not None for found in first])
 
 
-def _first(curve: Curve, value: float) -> int | None:
-    return next((calls for calls, reached in zip(curve.calls, curve.values, strict=True) if reached >= value), None)
+def _first(curve: Curve, metric: Metric, goal: float) -> int | None:
+    pairs = zip(curve.calls, curve.values, strict=True)
+    return next((calls for calls, value in pairs if metric.reaches(value, goal)), None)

@@ -11,7 +11,7 @@ from typing import Any
 from latent.experiment.yaml_source import flatten
 from latent.reports.runs import Run
 from latent.reports.statistics import mean_and_std
-from latent.words import Style, heading, is_number, style
+from latent.words import Measured, Style, is_number
 
 NONE = "–"
 """What stands where there is no value."""
@@ -73,10 +73,12 @@ def mean_text(mean: float, spread: float | None, form: Style) -> str:
     return form.write(mean) + ("" if spread is None else f" ± {form.write(spread)}")
 
 
-def mean_column(metric: str, groups: Sequence[Sequence[float]], runs: Sequence[int], name: str = "", title: str = "") -> Column:
+def mean_column(
+    metric: Measured, groups: Sequence[Sequence[float]], runs: Sequence[int], name: str = "", title: str = ""
+) -> Column:
     """Mean ± sample standard deviation of each line's values, with their number where it is not that of the line's runs."""
-    written = style(metric, (value for group in groups for value in group))
-    name, texts, means, spreads = name or metric, [], [], []
+    written = metric.style(value for group in groups for value in group)
+    name, texts, means, spreads = name or metric.key, [], [], []
     for group, n in zip(groups, runs, strict=True):
         mean, spread = mean_and_std(group) if group else (None, None)
         text = NONE if mean is None else mean_text(mean, spread, written)
@@ -84,7 +86,7 @@ def mean_column(metric: str, groups: Sequence[Sequence[float]], runs: Sequence[i
         means.append(mean)
         spreads.append(spread)
     counts = [len(group) for group in groups]
-    return Column(title or heading(metric), texts, {f"{name}_mean": means, f"{name}_std": spreads, f"{name}_n": counts})
+    return Column(title or metric.heading, texts, {f"{name}_mean": means, f"{name}_std": spreads, f"{name}_n": counts})
 
 
 def setting(run: Run, key: str) -> Any:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 
+from estimators.options import nearest
 from latent.reports.runs import ResultsError
 from latent.reports.selection import Entry
 from latent.reports.statistics import CONFIDENCE, PairedDifference, holm, paired_difference, smallest_p
 from latent.reports.tables.columns import NONE, Block, Column
-from latent.words import Style, heading, in_words, is_number, numbered, style
+from latent.words import Measured, Style, is_number, numbered
 
 FEW = 5
 """Seeds below which it is warned of: with four, no sign-flip test can have a p-value below 0.125."""
@@ -23,19 +23,18 @@ def check_reference(entries: Sequence[Entry], reference: str | None) -> None:
     """Raise ResultsError if no entry has the label, with the labels that there are."""
     labels = sorted({entry.label for entry in entries})
     if reference is not None and reference not in labels:
-        close = difflib.get_close_matches(reference, labels, 1)
-        nearest = f"; did you mean {close[0]!r}?" if close else ""
-        raise ResultsError(f"there is no entry {reference!r}{nearest}; there are: {', '.join(map(repr, labels))}")
+        hint = nearest(reference, labels)
+        raise ResultsError(f"there is no entry {reference!r}{hint}; there are: {', '.join(map(repr, labels))}")
 
 
-def compare(entries: Sequence[Entry], reference: str, metric: str) -> tuple[Block, list[str], list[str]]:
+def compare(entries: Sequence[Entry], reference: str, metric: Measured) -> tuple[Block, list[str], list[str]]:
     """The columns of a comparison with the entry that has the label ``reference``; also notes, and warnings.
 
     Raises:
         ResultsError: if SciPy is not installed.
     """
     base = next(i for i, entry in enumerate(entries) if entry.label == reference)
-    values = [_by_seed(entry, metric) for entry in entries]
+    values = [_by_seed(entry, metric.key) for entry in entries]
     shared = [sorted(own.keys() & values[base].keys()) for own in values]
     found = [
         paired_difference([own[seed] for seed in seeds], [values[base][seed] for seed in seeds])
@@ -46,10 +45,10 @@ def compare(entries: Sequence[Entry], reference: str, metric: str) -> tuple[Bloc
     adjusted = iter(holm([difference.p for difference in found if difference]))
     corrected = [next(adjusted) if difference else None for difference in found]
     counts = [None if i == base else len(seeds) for i, seeds in enumerate(shared)]
-    written = style(metric, (value for own in values for value in own.values()))
-    columns = _columns(found, corrected, counts, in_words(metric)[1], written)
+    written = metric.style(value for own in values for value in own.values())
+    columns = _columns(found, corrected, counts, metric.unit, written)
     others = [(entry.label, count) for entry, count in zip(entries, counts, strict=True) if count is not None]
-    words = heading(metric).partition(" (")[0]
+    words = metric.heading.partition(" (")[0]
     return Block(columns, f"Difference from {reference} in {words}"), _notes(reference, corrected), _warnings(reference, others)
 
 
@@ -65,7 +64,7 @@ def _columns(
     unit: str,
     form: Style,
 ) -> list[Column]:
-    unit = unit.replace("%", "percentage points")
+    in_unit = f" ({unit})".replace("%", "percentage points") if unit else ""
     shared = [NONE if count is None else str(count) for count in counts]
     differences = [NONE if each is None else form.write(each.mean, "+") for each in found]
     intervals = [NONE if each is None else f"[{form.write(each.low, '+')}, {form.write(each.high, '+')}]" for each in found]
@@ -74,7 +73,7 @@ def _columns(
     return [
         Column("shared seeds", shared, {"shared_seeds": counts}),
         Column(
-            "mean difference" + f" ({unit})" * bool(unit),
+            f"mean difference{in_unit}",
             differences,
             {"difference_mean": [each and each.mean for each in found]},
         ),
@@ -106,5 +105,6 @@ def _warnings(reference: str, counts: Sequence[tuple[str, int]]) -> list[str]:
     for count, labels in sorted(groups.items(), reverse=True):
         named = ", ".join(labels) if len(labels) <= MOST_NAMES else f"{len(labels)} of {len(counts)} entries"
         limit = f"p cannot be below {smallest_p(count):g}" if count > 1 else "too few to compare"
-        warnings.append(f"{reference} shares {count or 'no'} seed{'s' * (count != 1)} with {named}: {limit}.")
+        seeds = numbered(count, "seed") if count else "no seeds"
+        warnings.append(f"{reference} shares {seeds} with {named}: {limit}.")
     return warnings

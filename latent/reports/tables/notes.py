@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from latent.reports.runs import Run, without_seed
 from latent.reports.selection import Entry
-from latent.words import numbered
+from latent.words import listed, numbered
 
 MOST_NAMES = 5
 
@@ -20,10 +20,15 @@ def selection_notes(entries: Sequence[Entry]) -> list[str]:
             groups[len(entry.rejected) + 1, _varied(entry)].append(entry.label)
     if not groups:
         return []
-    counts = [f"{n} cells{f' of {_and(keys)}' * bool(keys)} for {_and(labels)}" for (n, keys), labels in groups.items()]
+    counts = []
+    for (n, keys), labels in groups.items():
+        of = f" of {listed(keys)}" if keys else ""
+        counts.append(f"{n} cells{of} for {listed(labels)}")
+    judged = entries[0].judged
     notes = [
-        f"Of a grid's cells only one is shown: of those with the most finished seeds, the one with the highest mean of "
-        f"val/{entries[0].headline} over them. Test is reported for this cell alone: {'; '.join(counts)}."
+        f"Of a grid's cells only one is shown: of those with the most finished seeds, the one with the "
+        f"{judged.metric.superlative} mean of {judged.key} over them. Test is reported for this cell alone: "
+        f"{'; '.join(counts)}."
     ]
     behind = Counter({entry.label: _behind(entry) for entry in entries})
     if behind.total():
@@ -32,8 +37,8 @@ def selection_notes(entries: Sequence[Entry]) -> list[str]:
     without = [entry.label for entry in entries if _without_grid(entry)]
     if without:
         notes.append(
-            f"Some cells of {_and(without)} differ in nothing that a grid sets, but in their experiment's name or the content "
-            f"of their data: if they are not alternatives to choose between, tabulate them apart."
+            f"Some cells of {listed(without)} differ in nothing that a grid sets, but in their experiment's name or the "
+            f"content of their data: if they are not alternatives to choose between, tabulate them apart."
         )
     return notes
 
@@ -86,7 +91,3 @@ def _states(states: Counter[str], seeds: int) -> str:
     ]
     (first, words), *rest = [(count, words) for count, words in said if count]
     return ", ".join([f"{first} of {numbered(seeds, 'seed')} {words}", *(f"{count} {words}" for count, words in rest)])
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

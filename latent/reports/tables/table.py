@@ -14,14 +14,8 @@ from latent.reports.tables.columns import Block, Column, Table, mean_column, num
 from latent.reports.tables.comparison import check_reference, compare
 from latent.reports.tables.costs import budget_column, reach_column, time_column
 from latent.reports.tables.notes import selection_notes, unfinished_notes
+from latent.words import Measured
 
-METRICS = {
-    "signal_game": ("test/success_rate", "test/expected_success_rate"),
-    "vae": ("test/elbo",),
-    "bit_vector_vae": ("test/bits_per_dim", "test/elbo"),
-    "ssvae": ("test/accuracy", "test/elbo"),
-}
-"""What is shown of a task unless metrics are named; of other tasks, the headline metric on test."""
 SPREAD = "Mean ± sample standard deviation over n finished seeds; a single seed has no spread."
 
 
@@ -30,7 +24,7 @@ class Request:
     """What a table is to show.
 
     Attributes:
-        metrics: names of a summary; without them, those of ``METRICS``.
+        metrics: names of a summary; without them, those that the task declares for tables.
         budget: decoder calls at which validation is compared; without it, those of the cheapest entry.
         reach: value of the headline metric on validation to reach.
         reference: label of the entry to compare the others with.
@@ -97,23 +91,30 @@ def setting_keys(entries: Sequence[Entry]) -> list[str]:
 
 def _table(entries: Sequence[Entry], unfinished: Sequence[Run], request: Request) -> Table:
     runs = [entry.chosen.runs for entry in entries]
-    task, headline = runs[0][0]["configuration"]["task"], entries[0].headline
-    metrics = list(request.metrics or METRICS.get(task, (f"test/{headline}",)))
-    curves = [[curve(run, f"val/{headline}") for run in members] for members in runs]
+    vocabulary, judged = entries[0].vocabulary, entries[0].judged
+    metrics = list(request.metrics or (metric.key("test") for metric in vocabulary.of_task("table")))
+    beside = [key for metric in vocabulary.of_runner("table") if (key := metric.key("test")) not in metrics]
+    curves = [[curve(run, judged.key) for run in members] for members in runs]
     calls = [max(found) for members in runs if (found := numbers(members, "total_decoder_calls"))]  # so no seed loses its end
     costs = [
         *time_column(entries, request.reference),
-        *budget_column(curves, headline, request.budget or min(calls, default=None)),
-        *reach_column(curves, headline, request.reach),
+        *budget_column(curves, judged, request.budget or min(calls, default=None)),
+        *reach_column(curves, judged, request.reach),
     ]
     labels = [entry.label for entry in entries]
     blocks = [
-        Block([*_mean_columns(runs, [*metrics, "test/decoder_calls", "total_decoder_calls"]), *(cost.column for cost in costs)])
+        Block([*_mean_columns(runs, [vocabulary[key] for key in (*metrics, *beside)]), *(cost.column for cost in costs)]),
     ]
-    notes = [SPREAD, *selection_notes(entries), *unfinished_notes(entries, unfinished), *(cost.note for cost in costs)]
+    notes = [
+        *filter(None, [vocabulary.remark]),
+        SPREAD,
+        *selection_notes(entries),
+        *unfinished_notes(entries, unfinished),
+        *(cost.note for cost in costs),
+    ]
     warnings: list[str] = []
     if request.reference in labels:
-        block, remarks, warnings = compare(entries, request.reference, metrics[0])
+        block, remarks, warnings = compare(entries, request.reference, vocabulary[metrics[0]])
         blocks.append(block)
         notes += [*remarks, *warnings]
     elif request.reference is not None:
@@ -122,11 +123,11 @@ def _table(entries: Sequence[Entry], unfinished: Sequence[Run], request: Request
     return Table(entries[0].problem, labels, keys, blocks, notes, warnings)
 
 
-def _mean_columns(runs: Sequence[Sequence[Run]], metrics: Sequence[str]) -> list[Column]:
+def _mean_columns(runs: Sequence[Sequence[Run]], metrics: Sequence[Measured]) -> list[Column]:
     """The number of runs of each line, and means of those metrics that there are."""
     counts = [len(members) for members in runs]
-    groups = {metric: [numbers(members, metric) for members in runs] for metric in metrics}
-    means = [mean_column(metric, values, counts) for metric, values in groups.items() if any(values)]
+    groups = [(metric, [numbers(members, metric.key) for members in runs]) for metric in metrics]
+    means = [mean_column(metric, values, counts) for metric, values in groups if any(values)]
     return [Column("n", [str(count) for count in counts], {"n": counts}), *means]
 
 
@@ -142,16 +143,18 @@ def _cells(entries: Sequence[Entry], unfinished: Sequence[Run], metrics: Sequenc
     cells = [(entry, cell) for entry in entries for cell in (entry.chosen, *entry.rejected)]
     runs = [cell.runs for _, cell in cells]
     marks = [cell is entry.chosen for entry, cell in cells]
-    headline = entries[0].headline
-    shown = metrics or (f"val/{headline}", f"val/expected_{headline}")
+    vocabulary, judged = entries[0].vocabulary, entries[0].judged
+    shown = [*(metrics or (metric.key("val") for metric in vocabulary.of_task("validation")))]
+    shown += [key for metric in vocabulary.of_runner("validation") if (key := metric.key("val")) not in shown]
     columns = [
         Column("chosen", ["yes" if mark else "" for mark in marks], {"chosen": marks}, words=True),
-        *_mean_columns(runs, [*shown, "total_decoder_calls"]),
+        *_mean_columns(runs, [vocabulary[key] for key in shown]),
     ]
     labels = [label(entry.label, cell.grid) for entry, cell in cells]
     notes = [
-        f"Chosen is the cell with the highest mean of val/{headline} among those with the most finished seeds, and of equal "
-        f"ones that with fewer decoder calls. Test is reported for chosen cells alone, in the table without --cells.",
+        f"Chosen is the cell with the {judged.metric.superlative} mean of {judged.key} among those with the most finished "
+        f"seeds, and of equal ones that with fewer decoder calls. "
+        "Test is reported for chosen cells alone, in the table without --cells.",
         SPREAD,
         *unfinished_notes(entries, unfinished),
     ]

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from latent.experiment.run_directory import RunDirectory, RunError
 from latent.experiment.tracking import NO_KEY, TrackingError, WandbSink, connect, has_key, run_id, short
-from latent.reports.wandb import notes
 from latent.reports.runs import Row, Run, read_rows
+from latent.reports.wandb import notes
 from latent.reports.wandb.notes import Note
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Server:
         import wandb
 
         try:
-            self.api = wandb.Api(timeout=API_SECONDS)
+            self.api: Any = wandb.Api(timeout=API_SECONDS)
             self.entity: str | None = self.api.default_entity
         except Exception as error:
             raise TrackingError(f"Weights & Biases cannot be reached: {short(error)}") from error

@@ -9,28 +9,24 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from latent.experiment import parts
 from latent.experiment.settings import Tracking
 from latent.experiment.tracking import NO_KEY, X_AXIS, TrackingError, connect, has_key, short
+from latent.experiment.vocabulary import DECODER_CALLS, PROBE, Vocabulary, joined
 from latent.files import write_json
-from latent.words import WORDS, capital, in_words, title
-from latent.reports.wandb import notes
 from latent.reports.runs import Run, grid_keys, without_seed
 from latent.reports.selection import select
+from latent.reports.wandb import notes
+from latent.words import Metric, capital, listed
 
 MOST_LINES = 100
 """Groups that a chart shows at most; W&B's own limit is 10."""
 API_SECONDS = 10
 """For how long an answer of the server is waited for."""
-PROBES = {
-    "probe/variance": "Variance of the gradient, relative",
-    "probe/bias": "Bias of the gradient, relative",
-    "probe/cosine": "Cosine with the exact gradient",
-}
 
 
 class WorkspaceError(Exception):
@@ -82,17 +78,17 @@ def build(
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
 
-    tasks: dict[str, Any] = parts.tasks()
-    names = sorted({run["configuration"]["task"] for run in runs} & set(tasks)) or list(tasks)
-    headlines = list(dict.fromkeys(tasks[name].headline for name in names))
+    names = sorted({run["configuration"]["task"] for run in runs} & set(parts.tasks())) or list(parts.tasks())
+    vocabularies = [parts.vocabulary(name) for name in names]
     filters = expr.And(expr.Metric("Group").isin(_chosen_groups(runs, among))) if grid_keys(among or runs) else ""
     key = expr.Config("estimator_label") if by_estimator else expr.Metric("Group")
-    columns = [*(f"test/{name}" for name in headlines), "test/decoder_calls", X_AXIS]
+    judged = (vocabulary.judged("test").key for vocabulary in vocabularies)
+    columns = [*dict.fromkeys(judged), DECODER_CALLS.key("test"), X_AXIS]
     return ws.Workspace(
         name=f"Estimators on {', '.join(names)}" if runs else "Estimators",
         entity=entity or "",
         project=project,
-        sections=_Charts(_metrics(runs), by_estimator).sections(headlines),
+        sections=_Charts(vocabularies, _metrics(runs), by_estimator).sections(),
         settings=ws.WorkspaceSettings(x_axis=X_AXIS, max_runs=MOST_LINES),
         runset_settings=ws.RunsetSettings(
             groupby=[key], filters=filters, pinned_columns=[f"summary:{column}" for column in columns]
@@ -110,16 +106,17 @@ def _metrics(runs: Sequence[Run]) -> set[str] | None:
     if not runs:
         return None
     probed = any(run["configuration"].get("train", {}).get("probe_every") for run in runs)
-    return {name for run in runs for name in run["summary"]} | {name for name in PROBES if probed}
+    return {name for run in runs for name in run["summary"]} | {metric.name for metric in PROBE if probed}
 
 
 class _Charts:
     """Charts of those metrics that there are, by section; a section without charts is left out."""
 
-    def __init__(self, metrics: set[str] | None, by_estimator: bool) -> None:
+    def __init__(self, vocabularies: Sequence[Vocabulary], metrics: set[str] | None, by_estimator: bool) -> None:
         import wandb_workspaces.reports.v2 as wr
 
         self.wr: Any = wr
+        self.vocabularies, self.words = vocabularies, joined(vocabularies)
         self.metrics = metrics
         self.grouping = {
             "groupby": self.wr.Config("estimator_label") if by_estimator else self.wr.Metric("Group"),
@@ -128,30 +125,30 @@ class _Charts:
             "max_runs_to_show": MOST_LINES,
         }
 
-    def sections(self, headlines: list[str]) -> list[Any]:
+    def sections(self) -> list[Any]:
         import wandb_workspaces.workspaces as ws
 
-        main = [name for headline in headlines for name in (headline, f"expected_{headline}") if name in WORDS]
-        of_models = [name for name in ("elbo", "rate", "distortion", "accuracy") if name not in main]
+        judged = self._of_all(lambda vocabulary: [vocabulary.headline])
+        compared = self._of_all(lambda vocabulary: vocabulary.of_task("validation"))
+        others = self._of_all(lambda vocabulary: vocabulary.of_task("workspace"))
+        bars = [metric for metric in self._of_all(lambda vocabulary: vocabulary.of_task("bars")) if metric not in judged]
+        calls = DECODER_CALLS.key("test")
         contents: dict[str, list[Any]] = {
-            "Validation, over decoder calls in training": [self.line(f"val/{name}", X_AXIS) for name in main],
-            "Validation, over steps": [self.line(f"val/{name}", "Step") for name in main],
+            "Validation, over decoder calls in training": [self.line(metric.key("val"), X_AXIS) for metric in compared],
+            "Validation, over steps": [self.line(metric.key("val"), "Step") for metric in compared],
             "Support size and entropy, over steps": [
-                self.line("train/decoder_calls", "Step", log_y=True),
-                self.line("train/entropy", "Step"),
+                self.line(metric.key("train"), "Step") for metric in self.words.shown("training")
             ],
             "Test, against the decoder calls that it takes": [
-                *(self.scatter("test/decoder_calls", f"test/{name}", log_x=True) for name in headlines),
-                *(self.bar(f"test/{name}") for name in (*headlines, "decoder_calls")),
+                *(self.scatter(calls, metric.key("test")) for metric in judged),
+                *(self.bar(metric.key("test")) for metric in (*judged, *self.words.of_runner("bars"))),
             ],
-            "ELBO, rate and distortion": [
-                *(self.line(f"val/{name}", X_AXIS) for name in of_models),
-                self.scatter("test/rate", "test/distortion"),
-                *(self.bar(f"test/{name}") for name in ("elbo", "bits_per_dim", "accuracy") if name not in headlines),
+            capital(listed([metric.words for metric in others])): [
+                *(self.line(metric.key("val"), X_AXIS) for metric in others if metric not in compared),
+                *(self.scatter(f"test/{metric.against}", metric.key("test")) for metric in others if metric.against),
+                *(self.bar(metric.key("test")) for metric in bars),
             ],
-            "Quality of the gradient, over decoder calls in training": [
-                self.line(name, X_AXIS, heading=words, log_y=name == "probe/variance") for name, words in PROBES.items()
-            ],
+            "Quality of the gradient, over decoder calls in training": [self.line(metric.name, X_AXIS) for metric in PROBE],
         }
         layout = ws.SectionLayoutSettings(columns=2, rows=2)
         return [
@@ -160,32 +157,40 @@ class _Charts:
             if (charts := [chart for chart in found if chart is not None])
         ]
 
-    def line(self, metric: str, x: str, *, heading: str = "", **options: Any) -> Any:
+    def _of_all(self, choose: Callable[[Vocabulary], list[Metric]]) -> list[Metric]:
+        """What each task has, those of one name once."""
+        found: dict[str, Metric] = {}
+        for vocabulary in self.vocabularies:
+            for metric in choose(vocabulary):
+                found.setdefault(metric.name, metric)
+        return list(found.values())
+
+    def line(self, key: str, x: str) -> Any:
         """Mean over seeds with a band, over ``x``; None without the metric."""
-        if not self.has(metric):
+        if not self.has(key):
             return None
-        titles = {"title": heading or _heading(metric), "title_x": "steps" if x == "Step" else title(x)}
-        return self.wr.LinePlot(**titles, x=x, y=[metric], title_y=heading or title(metric), **self.grouping, **options)
+        metric = self.words[key]
+        across = "steps" if x == "Step" else self.words[x].title
+        titles = {"title": capital(metric.words), "title_x": across, "title_y": metric.title}
+        return self.wr.LinePlot(**titles, x=x, y=[key], log_y=metric.metric.logarithmic or None, **self.grouping)
 
-    def bar(self, metric: str) -> Any:
+    def bar(self, key: str) -> Any:
         """Mean over seeds of the summary's metric; None without it."""
-        if not self.has(metric):
+        if not self.has(key):
             return None
-        return self.wr.BarPlot(title=_heading(metric), metrics=[metric], title_x=title(metric), **self.grouping)
+        metric = self.words[key]
+        return self.wr.BarPlot(title=capital(metric.words), metrics=[key], title_x=metric.title, **self.grouping)
 
-    def scatter(self, x: str, y: str, **options: Any) -> Any:
+    def scatter(self, x: str, y: str) -> Any:
         """A mark for each run, or for each group where the table of runs is grouped; None without one of the metrics."""
         if not (self.has(x) and self.has(y)):
             return None
-        words = f"{_heading(y)}, against {in_words(x)[0]}"
-        return self.wr.ScatterPlot(title=words, x=self.wr.SummaryMetric(x), y=self.wr.SummaryMetric(y), **options)
+        across, up = self.words[x], self.words[y]
+        words, logarithmic = f"{capital(up.words)}, against {across.words}", across.metric.logarithmic or None
+        return self.wr.ScatterPlot(title=words, x=self.wr.SummaryMetric(x), y=self.wr.SummaryMetric(y), log_x=logarithmic)
 
-    def has(self, metric: str) -> bool:
-        return self.metrics is None or metric in self.metrics
-
-
-def _heading(metric: str) -> str:
-    return capital(in_words(metric)[0])
+    def has(self, key: str) -> bool:
+        return self.metrics is None or key in self.metrics
 
 
 def as_json(workspace: Any) -> dict[str, Any]:

@@ -49,8 +49,9 @@ def run_rows(entries: Sequence[Entry]) -> list[Row]:
 def curve_names(entries: Sequence[Entry]) -> list[str]:
     """The columns of :func:`curve_rows`."""
     there = {name for entry in entries for run in entry.chosen.runs for name in run["summary"]}
-    headlines = dict.fromkeys(f"val/{name}" for entry in entries for name in (entry.headline, f"expected_{entry.headline}"))
-    metrics = [metric for metric in (*headlines, "train/decoder_calls", "train/entropy") if metric in there]
+    compared = [metric.key("val") for entry in entries for metric in entry.vocabulary.of_task("validation")]
+    training = [metric.key("train") for entry in entries for metric in entry.vocabulary.shown("training")]
+    metrics = [metric for metric in dict.fromkeys((*compared, *training)) if metric in there]
     return ["problem", "label", "seed", "step", "total_decoder_calls", *metrics]
 
 
@@ -64,7 +65,7 @@ def curve_rows(entries: Sequence[Entry]) -> Iterator[Row]:
     for entry in entries:
         for run in entry.chosen.runs:
             names: Row = {"problem": entry.problem, "label": entry.label, "seed": run["summary"]["seed"]}
-            for row in evaluation_rows(run, f"val/{entry.headline}"):
+            for row in evaluation_rows(run, entry.judged.key):
                 yield names | {metric: row[metric] for metric in metrics if metric in row}
 
 

@@ -1,0 +1,1 @@
+"""Runs in Weights & Biases: their export, and a workspace that compares them."""

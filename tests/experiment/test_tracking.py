@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
@@ -14,7 +13,7 @@ import wandb
 from latent.experiment.tracking import WandbSink
 from tests.conftest import ROOT
 
-WANDB = Path(sys.executable).with_name("wandb")
+WANDB = [sys.executable, "-m", "wandb"]
 KEY = "a" * 40
 
 
@@ -30,7 +29,7 @@ def offline_files(out):
 
 
 def inspect(file, *flags):
-    result = subprocess.run([WANDB, "leet", "inspect", "--json", *flags, file], capture_output=True, text=True)
+    result = subprocess.run([*WANDB, "leet", "inspect", "--json", *flags, file], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,6 +18,7 @@ from latent.reports.figures import figures
 from latent.reports.figures.points import means, points
 from latent.reports.runs import ResultsError, estimator_labels, read_runs
 from latent.words import in_words, title
+from tests.reports.made_runs import write_run
 
 altair = pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
@@ -29,16 +29,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def finished(folder, estimator, seed=0, digest="0123abcd", task="vae", **summary):
-    """A finished run's directory; metrics are written with two underscores for the slash."""
-    estimator = {"name": estimator} if isinstance(estimator, str) else estimator
-    directory = folder / task / "runs" / f"{estimator['name']}-s{seed}-{digest}"
-    directory.mkdir(parents=True)
-    configuration = {"task": task, "seed": seed, "estimator": estimator, "data": {"name": "digits"}}
-    (directory / "config.yaml").write_text(yaml.safe_dump(configuration))
-    names = {"run": f"{task}/{directory.name}", "task": task, "estimator": estimator["name"], "seed": seed, "step": 9}
-    metrics = {key.replace("__", "/"): value for key, value in summary.items()}
-    (directory / "done.json").write_text(json.dumps(names | metrics))
-    return directory
+    """A finished run of a model of images."""
+    return write_run(folder, estimator, seed, digest, task=task, data="digits", **summary).path
 
 
 @pytest.fixture

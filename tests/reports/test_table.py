@@ -23,8 +23,7 @@ from latent.reports.tables.budget import Curve, at_budget, calls_to_reach
 from latent.reports.tables.columns import Block, Column, Table
 from latent.reports.tables.table import Request, cell_tables, tables
 from latent.words import style
-from tests.reports.fakes import evaluations, write_run
-from tests.reports.made_runs import made_run
+from tests.reports.made_runs import evaluations, made_run, write_run
 
 stats = pytest.importorskip("scipy.stats")
 

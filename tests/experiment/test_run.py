@@ -1,6 +1,5 @@
 """Running: files, resumption, interruption, divergence, and the command line's words and exit codes."""
 
-import errno
 import json
 import os
 import random
@@ -16,13 +15,13 @@ import yaml
 from typer.testing import CliRunner
 
 from games.signal_game import _fixed_generator
-from latent import files
 from latent.commands.main import app
 from latent.experiment import checkpoint, runner, training
 from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare
 from latent.experiment.metrics import MetricsLog
 from tests.conftest import ROOT
+from tests.full_disk import full_disk
 from tests.processes import ended, start, wait_until
 
 FILES = {"config.yaml", "env.json", "metrics.jsonl", "checkpoint.pt", "done.json"}
@@ -544,22 +543,11 @@ def test_metrics_that_were_cut_or_damaged(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 5])
-def test_a_full_disk_leaves_no_half_written_file(tiny, tmp_path, monkeypatch, after):
+def test_a_full_disk_leaves_no_half_written_file(tiny, tmp_path, after):
     """The disk is full from the ``after``-th flush on; once there is room again, the run goes on and ends the same."""
     call(tiny, "--out", tmp_path / "whole")
-    flushes = 0
-    fsync = os.fsync
-
-    def full(descriptor):
-        nonlocal flushes
-        flushes += 1
-        if flushes > after:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fsync(descriptor)
-
     out = tmp_path / "full"
-    with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+    with full_disk(after):
         result = call(tiny, "--out", out)
     assert result.exit_code == 1
     assert "No space left on device" in result.stderr

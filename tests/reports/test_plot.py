@@ -1,7 +1,6 @@
 """Figures of finished runs: what is read and computed, what the files hold, and the command line's words and exit codes."""
 
 import json
-import os
 import re
 import statistics
 import sys
@@ -18,6 +17,7 @@ from latent.reports.figures import figures
 from latent.reports.figures.points import means, points
 from latent.reports.runs import ResultsError, estimator_labels, read_runs
 from latent.words import in_words, title
+from tests.full_disk import full_disk
 from tests.reports.made_runs import write_run
 
 altair = pytest.importorskip("altair")
@@ -307,16 +307,12 @@ def test_one_run_and_more_estimators_than_shapes(tmp_path, count):
     assert f"estimator_{count - 1:02d}" in words_of(tmp_path / "a.svg")
 
 
-def test_a_failed_write_leaves_the_file_that_was_there(results, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_file_that_was_there(results, tmp_path):
     out = tmp_path / "out" / "a.svg"
     out.parent.mkdir()
     out.write_text("before")
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+    with full_disk():
         result = plot(results, "--out", out)
     assert result.exit_code == 2
     assert "No space left on device" in result.stderr

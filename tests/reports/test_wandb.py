@@ -335,6 +335,11 @@ def test_without_a_network_it_goes_offline_and_says_so(results, monkeypatch, cap
     assert sum("cannot be reached" in record.message for record in caplog.records) == 1
 
 
+def test_wandb_waits_for_no_more_than_half_a_minute():
+    settings, _ = tracking.connect()
+    assert 0 < max(settings.login_timeout, settings.init_timeout, settings.finish_timeout) <= 30
+
+
 @pytest.mark.parametrize(("machine", "known"), [("api.wandb.ai", True), ("own.example", False), ("other.example", False)])
 def test_a_key_is_looked_for_as_wandb_does(tmp_path, machine, known):
     """Under the host of W&B's server, and for the public one also under the name that it has always had."""

@@ -13,7 +13,7 @@ from latent.sweeps.launcher import LauncherError, Stopped
 from latent.sweeps.launchers import launcher_for
 from latent.sweeps.plan import resources
 from latent.sweeps.waiting import Waiting
-from tests.processes import default_signals, holder
+from tests.processes import AT_LAST, default_signals, holder
 from tests.sweeps.clusters import (
     checkpoint_step,
     directories,
@@ -45,6 +45,13 @@ def signals():
 def looking_often(monkeypatch):
     """What a tick is to find in the middle of a run is not over before it looks."""
     monkeypatch.setattr(ray_cluster, "SECONDS_BETWEEN_LOOKS", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A busy machine takes long to import Ray and to write checkpoints."""
+    monkeypatch.setattr(ray_cluster, "SECONDS_TO_CONNECT", AT_LAST)
+    monkeypatch.setattr(ray_cluster, "SECONDS_TO_STOP", AT_LAST)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+pytestmark = [pytest.mark.skipif(BROWSER is None, reason="there is no Chromium"), pytest.mark.xdist_group("browser")]
 
 KEEP_VIEWS = """
 let original;

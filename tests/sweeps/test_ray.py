@@ -29,6 +29,7 @@ from tests.test_docs import blocks
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.xdist_group("ray")
 LONG = ["train.steps=1200", "train.log_every=20", "train.evaluate_every=200", "train.checkpoint_every=20"]
 NO_CHECKPOINTS = ["train.steps=100000", "train.checkpoint_every=100000", "train.evaluate_every=100000"]
 STORE = {"object_store_memory": ray_cluster.OBJECT_STORE_BYTES}

@@ -20,7 +20,9 @@ from latent.sweeps.local import LocalLauncher
 from latent.sweeps.plan import plan
 from tests.conftest import ROOT
 from tests.processes import ended, holder, start, wait_until
-from tests.sweeps.conftest import summaries, table
+from tests.sweeps.conftest import summaries, table, write_configurations
+
+pytestmark = pytest.mark.xdist_group("local")
 
 LONG = ["train.steps=1500", "train.log_every=25", "train.evaluate_every=500", "train.checkpoint_every=50"]
 ENDLESS = ["train.steps=1000000", "train.log_every=25", "train.evaluate_every=1000000", "train.checkpoint_every=1000000"]
@@ -31,6 +33,15 @@ def sweeping(latent_command, *arguments, mark="none"):
     environment = os.environ | {"SWEEP_UNDER_TEST": mark}
     command = [*latent_command, "sweep", *arguments]
     return start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+
+
+@pytest.fixture(scope="module")
+def whole(sweep, tmp_path_factory):
+    """Where the runs of LONG with two seeds are, undisturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    configurations = write_configurations(folder / "configurations")
+    assert sweep(*configurations, *LONG, "--seeds", "2", "--out", folder / "out").exit_code == 0
+    return folder / "out"
 
 
 def processes(mark):
@@ -67,10 +78,9 @@ def test_the_same_results_as_one_after_another_in_this_process(configurations, s
     assert finished(tmp_path / "local") == before
 
 
-def test_killed_at_ten_random_moments(configurations, sweep, latent_command, tmp_path):
+def test_killed_at_ten_random_moments(configurations, whole, latent_command, tmp_path):
     """Half of the kills hit every process, half only the command's: its runs then stop by themselves."""
     arguments = [*configurations, *LONG, "--seeds", "2"]
-    assert sweep(*arguments, "--out", tmp_path / "whole").exit_code == 0
     out, moments = tmp_path / "killed", random.Random(5)
     done: dict[str, int] = {}
     for kill in range(10):
@@ -91,9 +101,9 @@ def test_killed_at_ten_random_moments(configurations, sweep, latent_command, tmp
     assert len(done) < 4, "all runs had ended before the last kill"
     ended(sweeping(latent_command, *arguments, "--out", out, "--workers", "2"))
     assert len(summaries(out)) == 4
-    assert summaries(out) == summaries(tmp_path / "whole")
+    assert summaries(out) == summaries(whole)
     assert [line["n"] for line in table(out)] == ["2", "2"]
-    assert table(out) == table(tmp_path / "whole")
+    assert table(out) == table(whole)
     for run, when in done.items():
         assert finished(out)[run] == when
     for file in out.glob("*/runs/*/metrics.jsonl"):
@@ -115,7 +125,7 @@ def test_ctrl_c_stops_every_run_with_a_checkpoint(number, configurations, latent
     assert {RunDirectory(file.parent).state() for file in stopped} == {"stopped"}
 
 
-def test_the_crash_of_one_run_touches_no_other(configurations, sweep, latent_command, tmp_path):
+def test_the_crash_of_one_run_touches_no_other(configurations, whole, latent_command, tmp_path):
     out = tmp_path / "out"
     arguments = [*configurations, *LONG, "--out", out, "--workers", "2"]
     process = sweeping(latent_command, *arguments, mark="crash")
@@ -128,16 +138,14 @@ def test_the_crash_of_one_run_touches_no_other(configurations, sweep, latent_com
     assert "1 finished, 1 stopped" in said
     assert [name.split("-")[0] for name in summaries(out)] == ["tiny/dense"]
     ended(sweeping(latent_command, *arguments))
-    assert sweep(*configurations, *LONG, "--out", tmp_path / "whole").exit_code == 0
-    assert summaries(out) == summaries(tmp_path / "whole")
+    assert summaries(out) == {run: summary for run, summary in summaries(whole).items() if summary["seed"] == 0}
 
 
-def test_two_commands_share_the_work(configurations, sweep, latent_command, tmp_path):
+def test_two_commands_share_the_work(configurations, whole, latent_command, tmp_path):
     arguments = [*configurations, *LONG, "--seeds", "2", "--out", tmp_path / "out", "--workers", "1"]
     for process in [sweeping(latent_command, *arguments) for _ in range(2)]:
         ended(process)
-    assert sweep(*arguments[:-4], "--out", tmp_path / "whole").exit_code == 0
-    assert summaries(tmp_path / "whole") == summaries(tmp_path / "out")
+    assert summaries(whole) == summaries(tmp_path / "out")
     assert len(summaries(tmp_path / "out")) == 4
 
 

@@ -13,7 +13,7 @@ run: $(VENV)/.installed
 	$(BIN)/latent run $(CONFIG)
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check

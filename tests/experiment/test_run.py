@@ -1,13 +1,11 @@
 """Running: files, resumption, interruption, divergence, and the command line's words and exit codes."""
 
-import errno
 import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +15,14 @@ import yaml
 from typer.testing import CliRunner
 
 from games.signal_game import _fixed_generator
-from latent import files
 from latent.commands.main import app
 from latent.experiment import checkpoint, runner, training
 from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare
 from latent.experiment.metrics import MetricsLog
 from tests.conftest import ROOT
+from tests.full_disk import full_disk
+from tests.processes import ended, start, wait_until
 
 FILES = {"config.yaml", "env.json", "metrics.jsonl", "checkpoint.pt", "done.json"}
 
@@ -198,16 +197,18 @@ def test_stopped_and_resumed_is_bit_identical(tiny, tmp_path, monkeypatch, estim
 
 
 def test_killed_at_random_moments_is_bit_identical(tiny, tmp_path, latent_command):
-    """``kill -9`` at random steps, each time start the same command again: the end is that of an undisturbed run."""
+    """``kill -9`` at random steps, each time start the same command again: the end is that of an undisturbed run.
+
+    The steps are of the first half, so that no run ends before a test that is held up has killed it.
+    """
     command = [*latent_command, "run", str(tiny), "train.steps=3000", "train.log_every=3", "train.checkpoint_every=37"]
     command += ["estimator.name=score_function", "estimator.baseline=moving_average"]
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True, cwd=ROOT)
     out = tmp_path / "killed"
-    for step in sorted(random.Random(0).sample(range(1, 2700), 4)):
-        with subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    for step in sorted(random.Random(0).sample(range(1, 1500), 4)):
+        with start([*command, "--out", out], stderr=subprocess.PIPE) as process:
             assert process.stderr.readline().startswith("run directory:")
-            while process.poll() is None and (len(rows(run_directory(out))) if started(out) else 0) * 3 < step:
-                time.sleep(0.001)
+            wait_until(lambda step=step: started(out) and 3 * len(rows(run_directory(out))) >= step, process)
             process.kill()
         assert process.returncode == -signal.SIGKILL
         assert not (run_directory(out) / "done.json").exists()
@@ -219,13 +220,11 @@ def test_killed_at_random_moments_is_bit_identical(tiny, tmp_path, latent_comman
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_its_last_step(tiny, tmp_path, latent_command, number):
     command = [*latent_command, "run", str(tiny), "train.steps=100000", "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with start(command, stderr=subprocess.PIPE) as process:
         assert process.stderr.readline().startswith("run directory:")
-        while not (metrics := list(tmp_path.glob("*/runs/*/metrics.jsonl"))) or metrics[0].stat().st_size == 0:
-            time.sleep(0.05)
+        wait_until(lambda: started(tmp_path), process)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+        errors = ended(process, 130)
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
     step = int(errors.split("after step ")[1].split(";")[0])
@@ -557,22 +556,11 @@ def test_metrics_that_were_cut_or_damaged(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 5])
-def test_a_full_disk_leaves_no_half_written_file(tiny, tmp_path, monkeypatch, after):
+def test_a_full_disk_leaves_no_half_written_file(tiny, tmp_path, after):
     """The disk is full from the ``after``-th flush on; once there is room again, the run goes on and ends the same."""
     call(tiny, "--out", tmp_path / "whole")
-    flushes = 0
-    fsync = os.fsync
-
-    def full(descriptor):
-        nonlocal flushes
-        flushes += 1
-        if flushes > after:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fsync(descriptor)
-
     out = tmp_path / "full"
-    with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+    with full_disk(after):
         result = call(tiny, "--out", out)
     assert result.exit_code == 1
     assert "No space left on device" in result.stderr

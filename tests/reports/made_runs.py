@@ -1,4 +1,4 @@
-"""Run directories made up for tests of reports: quick to write, in the format of real ones, with foreseeable curves."""
+"""Run directories that nobody trained, in the format of real ones: as given, or with foreseeable curves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,49 @@ import yaml
 from latent.experiment.run_directory import RunDirectory
 
 HEADLINES = {"signal_game": "success_rate", "vae": "elbo", "ssvae": "accuracy"}
+
+
+def write_run(
+    folder: Path,
+    estimator: str | dict[str, Any],
+    seed: int = 0,
+    digest: str = "0123abcd",
+    *,
+    task: str = "signal_game",
+    data: str = "emoji",
+    experiment: str | None = None,
+    state: str = "finished",
+    rows: Sequence[dict[str, Any]] = (),
+    grid: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    anew: bool = False,
+    **summary: Any,
+) -> RunDirectory:
+    """A run as it is given: rows of metrics, and a summary with two underscores for the slash.
+
+    ``settings`` have dotted keys; ``anew``: it takes the place of one that is there.
+    """
+    configuration = _configuration(estimator, seed, task, data, experiment, (settings or {}) | (grid or {}))
+    name = configuration["estimator"]["name"]
+    run = RunDirectory(folder / configuration["experiment"] / "runs" / f"{re.sub('[^a-z0-9_]', '_', name)}-s{seed}-{digest}")
+    run.path.mkdir(parents=True, exist_ok=anew)
+    run.configuration.write_text(yaml.safe_dump(configuration, sort_keys=False))
+    if grid is not None:
+        run.write_plan(grid)
+    if rows or state == "stopped":
+        run.metrics.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    if state == "failed":
+        run.error.write_text("Traceback (most recent call last):\n  File ...\nDiverged: the norm of the gradient is nan\n")
+    if state == "finished":
+        names = {
+            "run": f"{configuration['experiment']}/{run.path.name}",
+            "task": task,
+            "estimator": name,
+            "seed": seed,
+            "step": 9,
+        }
+        run.done.write_text(json.dumps(names | {key.replace("__", "/"): value for key, value in summary.items()}))
+    return run
 
 
 def made_run(
@@ -35,40 +79,59 @@ def made_run(
 
     ``level`` is where the headline metric tends to; ``settings`` have two underscores for the dot.
     """
-    block = {"name": estimator} if isinstance(estimator, str) else estimator
-    configuration: dict[str, Any] = {
-        "experiment": experiment or task,
-        "seed": seed,
-        "task": task,
-        "estimator": block,
-        "data": {"name": "emoji" if task == "signal_game" else "digits"},
-        "train": {"steps": steps, "warm_start_steps": 0, "learning_rate": 0.001},
-    }
-    for key, value in {**{key.replace("__", "."): value for key, value in settings.items()}, **(grid or {})}.items():
-        *blocks, last = key.split(".")
-        inner = configuration
-        for name in blocks:
-            inner = inner.setdefault(name, {})
-        inner[last] = value
-    known = json.dumps({key: value for key, value in configuration.items() if key != "seed"}, sort_keys=True)
-    digest = hashlib.sha256(known.encode()).hexdigest()[:8]
-    name = f"{re.sub('[^a-z_]', '_', block['name'])}-s{seed}-{digest}"
-    run = RunDirectory(folder / configuration["experiment"] / "runs" / name)
-    run.path.mkdir(parents=True)
-    run.configuration.write_text(yaml.safe_dump(configuration))
-    if grid is not None:
-        run.write_plan(grid)
+    data = "emoji" if task == "signal_game" else "digits"
+    train = {"train.steps": steps, "train.warm_start_steps": 0, "train.learning_rate": 0.001}
+    given = train | {key.replace("__", "."): value for key, value in settings.items()}
+    configuration = _configuration(estimator, None, task, data, experiment, given | (grid or {}))
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:8]
     last = {"finished": steps, "planned": 0}.get(state, steps // 2)
-    rows = [row(task, block["name"], seed, step, level, probes) for step in range(every, last + 1, every)]
+    name = configuration["estimator"]["name"]
+    rows = [row(task, name, seed, step, level, probes) for step in range(every, last + 1, every)]
     if state == "finished":
         rows[-1] |= ends(task, rows[-1])
-        names = {"run": f"{configuration['experiment']}/{name}", "task": task, "estimator": block["name"], "seed": seed}
-        run.done.write_text(json.dumps(names | rows[-1]))
-    if state == "failed":
-        run.error.write_text("Traceback (most recent call last):\n  File ...\nDiverged: the norm of the gradient is nan\n")
-    if rows:
-        run.metrics.write_text("".join(json.dumps(each) + "\n" for each in rows))
-    return run
+    return write_run(
+        folder,
+        estimator,
+        seed,
+        digest,
+        task=task,
+        data=data,
+        experiment=experiment,
+        state=state,
+        rows=rows,
+        grid=grid,
+        settings=given,
+        **(rows[-1] if state == "finished" else {}),
+    )
+
+
+def _configuration(
+    estimator: str | dict[str, Any], seed: int | None, task: str, data: str, experiment: str | None, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """A run's configuration, with settings by their dotted keys."""
+    configuration: dict[str, Any] = {
+        "experiment": experiment or task,
+        "task": task,
+        "seed": seed,
+        "estimator": {"name": estimator} if isinstance(estimator, str) else dict(estimator),
+        "data": {"name": data},
+    }
+    for key, value in settings.items():
+        *blocks, last = key.split(".")
+        inner = configuration
+        for block in blocks:
+            inner = inner.setdefault(block, {})
+        inner[last] = value
+    return configuration
+
+
+def evaluations(metric: str, *pairs: tuple[float, float | None]) -> list[dict[str, Any]]:
+    """Rows of metrics: decoder calls so far with validation's value, None for a row without an evaluation."""
+    rows = []
+    for step, (calls, value) in enumerate(pairs, 1):
+        found = {"step": step, "total_decoder_calls": calls, "train/decoder_calls": 2.0, "train/entropy": 0.5}
+        rows.append(found | ({} if value is None else {metric: value}) | {"time/seconds": 0.1 * step})
+    return rows
 
 
 def row(task: str, estimator: str, seed: int, step: int, level: float, probes: bool) -> dict[str, Any]:

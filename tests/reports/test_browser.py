@@ -11,6 +11,7 @@ from latent.reports.page import page as pages
 from latent.reports.page.charts import charts, rows
 from latent.reports.page.data import sections
 from latent.reports.runs import read_runs
+from tests.processes import AT_LAST
 from tests.reports.made_runs import made_run
 from tests.reports.test_serve import serving
 
@@ -18,7 +19,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+pytestmark = [pytest.mark.skipif(BROWSER is None, reason="there is no Chromium"), pytest.mark.xdist_group("browser")]
 
 KEEP_VIEWS = """
 let original;
@@ -32,8 +33,6 @@ Object.defineProperty(window, "vegaEmbed", {
 });
 """
 """Charts keep their views to themselves; this lets tests ask what each one drew."""
-SECONDS = 150
-"""For how long a busy machine is waited for."""
 SETTLED = "#content[aria-busy=false]"
 
 
@@ -77,7 +76,7 @@ def opener(browser, file):
 
     def open_page(url=None, width=1280, scheme="light"):
         contexts.append(browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme))
-        contexts[-1].set_default_timeout(SECONDS * 1000)
+        contexts[-1].set_default_timeout(AT_LAST * 1000)
         page = contexts[-1].new_page()
         page.add_init_script(KEEP_VIEWS)
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)

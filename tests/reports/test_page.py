@@ -1,7 +1,6 @@
 """The report page: its means and its choices, its tables against the runs, its file, its figures, and the command line."""
 
 import json
-import os
 import re
 import statistics
 import sys
@@ -22,6 +21,7 @@ from latent.reports.page import curves, drawings, page, tables
 from latent.reports.page.charts import charts, rows
 from latent.reports.page.data import sections
 from latent.reports.runs import read_runs
+from tests.full_disk import full_disk
 from tests.reports.made_runs import made_run
 
 pytest.importorskip("altair")
@@ -481,15 +481,11 @@ def test_what_read_runs_refuses_is_refused(tmp_path):
         shown(tmp_path)
 
 
-def test_a_failed_write_leaves_the_page_that_was_there(results, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_page_that_was_there(results, tmp_path):
     out = tmp_path / "report.html"
     out.write_text("before")
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+    with full_disk():
         result = command("report", results, "--out", out)
     assert result.exit_code == 2
     assert "No space left on device" in result.stderr

@@ -1,7 +1,6 @@
 """Figures of finished runs: what is read and computed, what the files hold, and the command line's words and exit codes."""
 
 import json
-import os
 import re
 import statistics
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,6 +17,8 @@ from latent.experiment.run_directory import RunError
 from latent.reports.figures import figures
 from latent.reports.figures.points import means, points
 from latent.reports.runs import ResultsError, estimator_labels, read_runs
+from tests.full_disk import full_disk
+from tests.reports.made_runs import write_run
 
 altair = pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
@@ -29,16 +29,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def finished(folder, estimator, seed=0, digest="0123abcd", task="vae", **summary):
-    """A finished run's directory; metrics are written with two underscores for the slash."""
-    estimator = {"name": estimator} if isinstance(estimator, str) else estimator
-    directory = folder / task / "runs" / f"{estimator['name']}-s{seed}-{digest}"
-    directory.mkdir(parents=True)
-    configuration = {"task": task, "seed": seed, "estimator": estimator, "data": {"name": "digits"}}
-    (directory / "config.yaml").write_text(yaml.safe_dump(configuration))
-    names = {"run": f"{task}/{directory.name}", "task": task, "estimator": estimator["name"], "seed": seed, "step": 9}
-    metrics = {key.replace("__", "/"): value for key, value in summary.items()}
-    (directory / "done.json").write_text(json.dumps(names | metrics))
-    return directory
+    """A finished run of a model of images."""
+    return write_run(folder, estimator, seed, digest, task=task, data="digits", **summary).path
 
 
 @pytest.fixture
@@ -318,16 +310,12 @@ def test_one_run_and_more_estimators_than_shapes(tmp_path, count):
     assert f"estimator_{count - 1:02d}" in words_of(tmp_path / "a.svg")
 
 
-def test_a_failed_write_leaves_the_file_that_was_there(results, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_file_that_was_there(results, tmp_path):
     out = tmp_path / "out" / "a.svg"
     out.parent.mkdir()
     out.write_text("before")
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+    with full_disk():
         result = plot(results, "--out", out)
     assert result.exit_code == 2
     assert "No space left on device" in result.stderr

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -14,6 +13,7 @@ from typer.testing import CliRunner
 
 from latent.commands.main import app
 from latent.reports.page.serve import Live, bind
+from tests.processes import AT_LAST, ended, start
 from tests.reports.made_runs import made_run
 
 pytest.importorskip("altair")
@@ -35,7 +35,7 @@ def serving(*folders):
 
 def ask(server, path, method="GET", **headers):
     """The status, the headers and the content of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=AT_LAST)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -292,21 +292,17 @@ def test_a_port_that_is_taken_and_a_folder_that_is_not_there(tmp_path):
 
 def test_the_command_says_its_address_and_stops_at_an_interrupt(latent_command, tmp_path):
     made_run(tmp_path, "dense")
-    process = subprocess.Popen([*latent_command, "serve", str(tmp_path), "--port", "0"], stderr=subprocess.PIPE, text=True)
+    process = start([*latent_command, "serve", tmp_path, "--port", "0"], stderr=subprocess.PIPE)
     try:
         words = process.stderr.readline()
         address = words.split()[0]
         assert address.startswith("http://127.0.0.1:")
-        connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=120)
+        connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=AT_LAST)
         connection.request("GET", "/version")
         assert connection.getresponse().status == 200
         connection.close()
-        time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
-        assert process.stderr.read() == "stopped\n"
+        assert ended(process) == "stopped\n"
     finally:
         process.kill()
-        process.wait()
-        process.stderr.close()
     assert [path.name for path in tmp_path.iterdir()] == ["signal_game"]

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,35 +23,27 @@ from latent.reports.wandb import notes as wandb_notes
 from latent.reports.wandb import workspace as wandb_workspace
 from latent.reports.wandb.export import Server
 from tests.conftest import ROOT
-from tests.experiment.test_tracking import KEY, inspect, records
+from tests.experiment.test_tracking import KEY, WANDB, inspect, records
+from tests.reports.made_runs import write_run
 
-WANDB = Path(sys.executable).with_name("wandb")
 NIL = {"name": "score_function", "baseline": "none", "samples": 1}
 CRITIC = {"name": "score_function", "baseline": "self_critic", "samples": 1}
 
 
 def finished(folder, estimator, seed=0, digest="0123abcd", task="signal_game", grid=None, pictures=(), seconds=1.5, probe=0):
     """The directory of a run of three rows, with pictures at these steps."""
-    estimator = {"name": estimator} if isinstance(estimator, str) else estimator
-    directory = RunDirectory(folder / task / "runs" / f"{estimator['name']}-s{seed}-{digest}")
-    directory.path.mkdir(parents=True, exist_ok=True)
-    configuration = {
-        **{"experiment": task, "seed": seed, "task": task, "estimator": estimator, "data": {"name": "digits"}},
-        "train": {"steps": 30, "learning_rate": 0.1, "probe_every": probe},
+    settings = {
+        **{"train.steps": 30, "train.learning_rate": 0.1, "train.probe_every": probe},
         "tracking": {"wandb": "disabled", "project": "discrete-latent", "entity": None, "tags": ["mine"]},
     }
-    directory.write_configuration(configuration)
     headline = "success_rate" if task == "signal_game" else "elbo"
     rows = [{"step": step, "total_decoder_calls": 64 * step, f"val/{headline}": seed + step / 10} for step in (10, 20, 30)]
     rows[-1] |= {f"test/{headline}": 0.25, "test/decoder_calls": 2.5, "train/decoder_calls": 2.5, "time/seconds": seconds}
-    directory.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = {"task": task, "data": "digits", "rows": rows, "grid": grid, "settings": settings, "anew": True, **rows[-1]}
+    directory = write_run(folder, estimator, seed, digest, **made)
     directory.pictures.mkdir(exist_ok=True)
     for step in pictures:
         Image.new("L", (4, 4), step).save(directory.pictures / f"samples-{step:07d}.png")
-    if grid:
-        directory.write_plan(grid)
-    names = {"run": f"{task}/{directory.path.name}", "task": task, "estimator": estimator["name"], "seed": seed}
-    directory.finish(names | rows[-1])
     return directory.path
 
 
@@ -98,7 +89,7 @@ def offline(folder):
 
 def uploads(folder):
     """The files that ``wandb sync`` would upload, as it says itself."""
-    command = [WANDB, "sync", "--dry-run", *folder.glob("*/runs/*/wandb")]
+    command = [*WANDB, "sync", "--dry-run", *folder.glob("*/runs/*/wandb")]
     result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert result.returncode == 0, result.stderr
     return sorted((folder / line.split()[-1]).resolve() for line in result.stderr.splitlines() if line.endswith(".wandb"))
@@ -342,6 +333,11 @@ def test_without_a_network_it_goes_offline_and_says_so(results, monkeypatch, cap
     monkeypatch.setattr(wandb_export, "API_SECONDS", 1)
     assert "exported offline: 3 runs" in export(results)
     assert sum("cannot be reached" in record.message for record in caplog.records) == 1
+
+
+def test_wandb_waits_for_no_more_than_half_a_minute():
+    settings, _ = tracking.connect()
+    assert 0 < max(settings.login_timeout, settings.init_timeout, settings.finish_timeout) <= 30
 
 
 @pytest.mark.parametrize(("machine", "known"), [("api.wandb.ai", True), ("own.example", False), ("other.example", False)])

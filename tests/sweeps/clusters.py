@@ -1,8 +1,6 @@
 """What the tests of clusters share: runs to launch, and how far they have come."""
 
 import json
-import os
-from pathlib import Path
 
 import torch
 
@@ -59,15 +57,3 @@ def steps_done(run):
 
 def checkpoint_step(run):
     return torch.load(run.directory.checkpoint, weights_only=True)["state"]["training"]["step"]
-
-
-def holder(directory):
-    """The process that works on a run, None where there is none yet."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [str(link.readlink()) for link in (process / "fd").iterdir()]
-        except OSError:
-            continue  # it has ended, or is not ours
-        if int(process.name) != os.getpid() and str(directory / ".lock") in links:
-            return int(process.name)
-    return None

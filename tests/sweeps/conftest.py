@@ -14,14 +14,17 @@ from tests.conftest import TINY
 @pytest.fixture
 def configurations(tmp_path):
     """Two configuration files in a folder of their own."""
-    folder = tmp_path / "configurations"
+    return write_configurations(tmp_path / "configurations")
+
+
+def write_configurations(folder):
     folder.mkdir()
     (folder / "sparsemax.yaml").write_text(TINY)
     (folder / "dense.yaml").write_text("extends: sparsemax.yaml\nestimator:\n  name: dense\n")
     return [folder / "sparsemax.yaml", folder / "dense.yaml"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sweep():
     """The command in this process, with the launcher that starts none; exceptions other than exits are failures."""
 

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,29 @@ from latent.sweeps.execution import execute_directory
 from latent.sweeps.local import LocalLauncher
 from latent.sweeps.plan import plan
 from tests.conftest import ROOT
-from tests.sweeps.conftest import summaries, table
+from tests.processes import ended, holder, start, wait_until
+from tests.sweeps.conftest import summaries, table, write_configurations
+
+pytestmark = pytest.mark.xdist_group("local")
 
 LONG = ["train.steps=1500", "train.log_every=25", "train.evaluate_every=500", "train.checkpoint_every=50"]
+ENDLESS = ["train.steps=1000000", "train.log_every=25", "train.evaluate_every=1000000", "train.checkpoint_every=1000000"]
 
 
-def start(latent_command, *arguments, mark="none"):
-    command = [*latent_command, "sweep", *map(str, arguments)]
+def sweeping(latent_command, *arguments, mark="none"):
+    """The command in a process of its own."""
     environment = os.environ | {"SWEEP_UNDER_TEST": mark}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment)
+    command = [*latent_command, "sweep", *arguments]
+    return start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+
+
+@pytest.fixture(scope="module")
+def whole(sweep, tmp_path_factory):
+    """Where the runs of LONG with two seeds are, undisturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    configurations = write_configurations(folder / "configurations")
+    assert sweep(*configurations, *LONG, "--seeds", "2", "--out", folder / "out").exit_code == 0
+    return folder / "out"
 
 
 def processes(mark):
@@ -48,41 +61,33 @@ def finished(out):
     return {file.parent.name: file.stat().st_mtime_ns for file in out.glob("*/runs/*/done.json")}
 
 
-def bytes_written(out):
-    return sum(file.stat().st_size for file in out.glob("*/runs/*/metrics.jsonl"))
+def rows_written(out):
+    """Rows of metrics of all runs."""
+    return sum(file.read_bytes().count(b"\n") for file in out.glob("*/runs/*/metrics.jsonl"))
 
 
 def test_the_same_results_as_one_after_another_in_this_process(configurations, sweep, latent_command, tmp_path):
     arguments = [*configurations, "--seeds", "2"]
     assert sweep(*arguments, "--out", tmp_path / "debug").exit_code == 0
-    process = start(latent_command, *arguments, "--out", tmp_path / "local", "--workers", "2")
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    said = ended(sweeping(latent_command, *arguments, "--out", tmp_path / "local", "--workers", "2"))
     assert "4 runs: 4 finished" in said
     assert len(summaries(tmp_path / "local")) == 4
     assert summaries(tmp_path / "local") == summaries(tmp_path / "debug")
     before = finished(tmp_path / "local")
-    again = start(latent_command, *arguments, "--out", tmp_path / "local")
-    said, _ = again.communicate(timeout=120)
-    assert again.returncode == 0
-    assert "nothing to run" in said
+    assert "nothing to run" in ended(sweeping(latent_command, *arguments, "--out", tmp_path / "local"))
     assert finished(tmp_path / "local") == before
 
 
-def test_killed_at_ten_random_moments(configurations, sweep, latent_command, tmp_path):
+def test_killed_at_ten_random_moments(configurations, whole, latent_command, tmp_path):
     """Half of the kills hit every process, half only the command's: its runs then stop by themselves."""
     arguments = [*configurations, *LONG, "--seeds", "2"]
-    assert sweep(*arguments, "--out", tmp_path / "whole").exit_code == 0
     out, moments = tmp_path / "killed", random.Random(5)
     done: dict[str, int] = {}
     for kill in range(10):
         mark = f"{os.getpid()}-{kill}"
-        process = start(latent_command, *arguments, "--out", out, "--workers", "2", mark=mark)
-        before, deadline = bytes_written(out), time.monotonic() + 60
-        while bytes_written(out) == before and process.poll() is None:
-            assert time.monotonic() < deadline, "no run went on"
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.3))
+        process = sweeping(latent_command, *arguments, "--out", out, "--workers", "2", mark=mark)
+        enough = rows_written(out) + moments.randint(4, 20)
+        wait_until(lambda enough=enough: rows_written(out) >= enough, process, f"kill {kill}")
         assert process.poll() is None, f"the sweep had ended before kill {kill}"
         for victim in processes(mark) if kill % 2 else [process.pid]:
             try:
@@ -94,13 +99,11 @@ def test_killed_at_ten_random_moments(configurations, sweep, latent_command, tmp
             assert finished(out)[run] == when, f"{run} was run again"
         done = finished(out)
     assert len(done) < 4, "all runs had ended before the last kill"
-    last = start(latent_command, *arguments, "--out", out, "--workers", "2")
-    said, _ = last.communicate(timeout=180)
-    assert last.returncode == 0, said
+    ended(sweeping(latent_command, *arguments, "--out", out, "--workers", "2"))
     assert len(summaries(out)) == 4
-    assert summaries(out) == summaries(tmp_path / "whole")
+    assert summaries(out) == summaries(whole)
     assert [line["n"] for line in table(out)] == ["2", "2"]
-    assert table(out) == table(tmp_path / "whole")
+    assert table(out) == table(whole)
     for run, when in done.items():
         assert finished(out)[run] == when
     for file in out.glob("*/runs/*/metrics.jsonl"):
@@ -110,17 +113,11 @@ def test_killed_at_ten_random_moments(configurations, sweep, latent_command, tmp
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_every_run_with_a_checkpoint(number, configurations, latent_command, tmp_path):
-    arguments = [*configurations, *LONG[:-1], "train.checkpoint_every=1500", "--out", tmp_path, "--workers", "2"]
-    process = start(latent_command, *arguments, mark="ctrl-c")
-    deadline = time.monotonic() + 60
-    while bytes_written(tmp_path) == 0:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    arguments = [*configurations, *ENDLESS, "--out", tmp_path, "--workers", "2"]
+    process = sweeping(latent_command, *arguments, mark="ctrl-c")
+    wait_until(lambda: rows_written(tmp_path), process)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the same command goes on" in said
+    assert "the same command goes on" in ended(process, 130)
     assert not processes("ctrl-c")
     stopped = list(tmp_path.glob("tiny/runs/*/checkpoint.pt"))
     assert stopped, "no checkpoint: the periodic one comes only at the end"
@@ -128,48 +125,27 @@ def test_ctrl_c_stops_every_run_with_a_checkpoint(number, configurations, latent
     assert {RunDirectory(file.parent).state() for file in stopped} == {"stopped"}
 
 
-def test_the_crash_of_one_run_touches_no_other(configurations, sweep, latent_command, tmp_path):
+def test_the_crash_of_one_run_touches_no_other(configurations, whole, latent_command, tmp_path):
     out = tmp_path / "out"
     arguments = [*configurations, *LONG, "--out", out, "--workers", "2"]
-    process = start(latent_command, *arguments, mark="crash")
-    victims, deadline = [], time.monotonic() + 60
-    while not victims:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        victims = [file.parent for file in out.glob("tiny/runs/sparsemax*/metrics.jsonl") if file.stat().st_size]
-        time.sleep(0.05)
-    holder = next(pid for pid in processes("crash") if f"{victims[0]}/.lock" in open_files(pid))
-    os.kill(holder, signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
+    process = sweeping(latent_command, *arguments, mark="crash")
+    begun = wait_until(
+        lambda: [file for file in out.glob("tiny/runs/sparsemax*/metrics.jsonl") if file.stat().st_size], process
+    )
+    os.kill(holder(begun[0].parent), signal.SIGKILL)
+    said = ended(process, 1)
     assert "ended by SIGKILL" in said
     assert "1 finished, 1 stopped" in said
     assert [name.split("-")[0] for name in summaries(out)] == ["tiny/dense"]
-    again = start(latent_command, *arguments)
-    assert again.wait(120) == 0
-    again.communicate()
-    assert sweep(*configurations, *LONG, "--out", tmp_path / "whole").exit_code == 0
-    assert summaries(out) == summaries(tmp_path / "whole")
+    ended(sweeping(latent_command, *arguments))
+    assert summaries(out) == {run: summary for run, summary in summaries(whole).items() if summary["seed"] == 0}
 
 
-def open_files(pid):
-    found = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found.add(str(link.readlink()))
-        except OSError:
-            continue
-    return found
-
-
-def test_two_commands_share_the_work(configurations, sweep, latent_command, tmp_path):
+def test_two_commands_share_the_work(configurations, whole, latent_command, tmp_path):
     arguments = [*configurations, *LONG, "--seeds", "2", "--out", tmp_path / "out", "--workers", "1"]
-    both = [start(latent_command, *arguments) for _ in range(2)]
-    for process in both:
-        said, _ = process.communicate(timeout=180)
-        assert process.returncode == 0, said
-    assert sweep(*arguments[:-4], "--out", tmp_path / "whole").exit_code == 0
-    assert summaries(tmp_path / "whole") == summaries(tmp_path / "out")
+    for process in [sweeping(latent_command, *arguments) for _ in range(2)]:
+        ended(process)
+    assert summaries(whole) == summaries(tmp_path / "out")
     assert len(summaries(tmp_path / "out")) == 4
 
 

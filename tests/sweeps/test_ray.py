@@ -13,10 +13,10 @@ from latent.sweeps.launcher import LauncherError, Stopped
 from latent.sweeps.launchers import launcher_for
 from latent.sweeps.plan import resources
 from latent.sweeps.waiting import Waiting
+from tests.processes import AT_LAST, default_signals, holder
 from tests.sweeps.clusters import (
     checkpoint_step,
     directories,
-    holder,
     launch,
     launcher,
     planned,
@@ -29,13 +29,34 @@ from tests.test_docs import blocks
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.xdist_group("ray")
 LONG = ["train.steps=1200", "train.log_every=20", "train.evaluate_every=200", "train.checkpoint_every=20"]
 NO_CHECKPOINTS = ["train.steps=100000", "train.checkpoint_every=100000", "train.evaluate_every=100000"]
 STORE = {"object_store_memory": ray_cluster.OBJECT_STORE_BYTES}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def signals():
+    """Ray asks its workers to stop with signals."""
+    with default_signals():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch):
+    """What a tick is to find in the middle of a run is not over before it looks."""
+    monkeypatch.setattr(ray_cluster, "SECONDS_BETWEEN_LOOKS", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A busy machine takes long to import Ray and to write checkpoints."""
+    monkeypatch.setattr(ray_cluster, "SECONDS_TO_CONNECT", AT_LAST)
+    monkeypatch.setattr(ray_cluster, "SECONDS_TO_STOP", AT_LAST)
+
+
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(signals):
     """Two machines of one processor each, and a head that has none; all are processes of this machine."""
     from ray.cluster_utils import Cluster
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from latent.sweeps import slurm as slurm_launcher
 from latent.sweeps import slurm_job
 from latent.sweeps.launcher import LauncherError, Stopped
 from latent.sweeps.launchers import launcher_for
 from latent.sweeps.plan import resources
+from tests.processes import holder
 from tests.sweeps.clusters import (
     checkpoint_step,
     directories,
-    holder,
     launch,
     launcher,
     planned,
@@ -31,6 +32,12 @@ from tests.test_docs import blocks
 
 submitit = pytest.importorskip("submitit")
 LONG = ["train.steps=1500", "train.log_every=20", "train.evaluate_every=500", "train.checkpoint_every=1500"]
+
+
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch):
+    """What a tick is to find in the middle of a run is not over before it looks."""
+    monkeypatch.setattr(slurm_launcher, "SECONDS_BETWEEN_LOOKS", 0.02)
 
 
 @pytest.fixture

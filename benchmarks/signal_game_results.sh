@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# All that stands in this folder but the README: the sweeps, which skip the runs that are finished, then tables, curves, figures and pages.
-#     results/signal_game/make.sh FEATURES.npz
-# where FEATURES.npz holds the Tiny ImageNet features, as README.md says. Hours on two cores; it goes on where it was stopped.
+# All that stands in results/signal_game but the READMEs: the sweeps, which skip the runs that are finished, then tables, curves, figures and pages.
+#     benchmarks/signal_game_results.sh FEATURES.npz
+# where FEATURES.npz holds the Tiny ImageNet features, as results/signal_game/README.md says. Hours on two cores; it goes on where it was stopped.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 features="data.path=$1"
 here=results/signal_game
 latent=${LATENT:-latent}

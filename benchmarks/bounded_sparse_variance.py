@@ -1,6 +1,6 @@
 """Variance of bounded sparse marginalization in the emoji game, by budget m and number h of states that are summed.
 
-python results/signal_game/bounded_sparse_variance.py
+    python benchmarks/bounded_sparse_variance.py
 
 The game is trained with sparsemax for some steps. Then the gradients of 30 draws on one batch are compared with sparsemax's,
 which is exact: the mean square of their difference, relative to the square of the exact gradient, for sender and receiver.
@@ -18,7 +18,7 @@ from latent.experiment.configuration import load
 from latent.experiment.experiment import prepare
 from latent.experiment.training import Training
 
-CONFIGURATION = Path(__file__).parents[3] / "configs" / "signal_game" / "sparsemax.yaml"
+CONFIGURATION = Path(__file__).parents[1] / "configs" / "signal_game" / "sparsemax.yaml"
 STEPS, DRAWS = (20, 60, 120), 30
 
 

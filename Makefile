@@ -28,6 +28,8 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/step_memory.py
 	$(BIN)/python benchmarks/estimator_time.py
+	$(BIN)/python benchmarks/large_vocabulary.py
+	$(BIN)/python benchmarks/published_sender.py
 	$(BIN)/python benchmarks/model_steps.py
 	$(BIN)/python benchmarks/sweep_throughput.py
 

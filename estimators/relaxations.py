@@ -151,7 +151,7 @@ class GumbelScores(NoisyScores):
 
     def extended_log_probability(self, vectors: Tensor) -> Tensor:
         # No matrix product: under autocast that would be in half precision.
-        return (vectors * self.log_probabilities).sum(-1)
+        return (vectors * self.normalised().scores).sum(-1)
 
     def log_density(self, logits: Tensor, temperature: Tensor | float) -> Tensor:
         return concrete_log_density(self.split(self.scores), self.split(logits), temperature).sum(-1)
@@ -207,7 +207,7 @@ class LogisticScores(NoisyScores):
         return mean * (1 - mean) * self.finite
 
     def extended_log_probability(self, vectors: Tensor) -> Tensor:
-        return (vectors * self.finite).sum(-1) - nn.functional.softplus(self.scores).sum(-1)
+        return (vectors * self.normalised().scores).sum(-1) - nn.functional.softplus(self.scores).sum(-1)
 
     def log_density(self, logits: Tensor, temperature: Tensor | float) -> Tensor:
         return binary_concrete_log_density(self.scores, logits, temperature)

@@ -99,8 +99,10 @@ def certify(estimator: Estimator, problem: Problem) -> Certificate:
     estimator = _in_some_state(estimator, problem)
     case = _Case(estimator, problem)
     try:
-        found = _limited(case.outcomes([0, 1]), MOST_JOINT_OUTCOMES)
-        groups = [found] if found else [_limited(case.outcomes([row]), MOST_OUTCOMES) for row in (0, 1)]
+        groups = [_limited(case.outcomes([row]), MOST_OUTCOMES) for row in (0, 1)]
+        if 0 < math.prod(map(len, groups)) <= MOST_JOINT_OUTCOMES:
+            together = _limited(case.outcomes([0, 1]), MOST_JOINT_OUTCOMES)
+            groups = [together] if together else groups
     except TypeError:
         groups = [[]]
     faults = contract_faults(estimator, problem, coupling=len(groups) > 1 or not groups[0])
@@ -147,24 +149,26 @@ class _Case:
         self.estimator = estimator
         self.problem = problem
         self.size = problem.scores.shape[1]
+        self.state = [buffer.clone() for buffer in estimator.buffers()]
 
     def run(self, draws: Draws, rows: Tensor) -> _Result:
-        """Gradients of the examples ``rows``, which may repeat."""
-        fresh = copy.deepcopy(self.estimator) if self.stateful else self.estimator
+        """Gradients of the examples ``rows``, which may repeat; the estimator is as it was afterwards."""
+        try:
+            return self._run(draws, rows)
+        finally:
+            for buffer, before in zip(self.estimator.buffers(), self.state, strict=True):
+                buffer.copy_(before)
+
+    def _run(self, draws: Draws, rows: Tensor) -> _Result:
         scores = self.problem.scores[rows].requires_grad_()
         parameters = self.problem.parameters[rows].requires_grad_()
-        proposal = fresh.propose(self.problem.space(scores), draws, self.problem.context[rows])
+        proposal = self.estimator.propose(self.problem.space(scores), draws, self.problem.context[rows])
         losses = self.problem.losses(proposal.pairs, parameters)
-        estimate = fresh.combine(proposal, losses)
+        estimate = self.estimator.combine(proposal, losses)
         gradients = torch.autograd.grad(estimate.surrogate.sum(), [scores, parameters], materialize_grads=True)
         weighted = proposal.pairs.sum(estimate.weights * losses.detach())
         values = torch.stack([estimate.value.detach(), weighted.detach()], 1)
         return _Result(1.0, torch.cat(gradients, 1), values, estimate.decoder_calls)
-
-    @cached_property
-    def stateful(self) -> bool:
-        """Whether a step of training changes the estimator."""
-        return any(True for _ in self.estimator.buffers())
 
     def outcomes(self, rows: list[int]) -> Iterator[_Result]:
         """Every outcome of the draws of these examples in one batch."""

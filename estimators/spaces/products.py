@@ -11,7 +11,7 @@ from torch import Tensor
 from estimators.draws import Draws
 
 NEGLIGIBLE = 1e-12
-"""Mass that is taken for a rounding error."""
+"""Mass that is taken for a rounding error; of a value, as a share of its own."""
 
 
 def k_best(scores: Tensor, k: int) -> Tensor:
@@ -57,12 +57,12 @@ def sample_outside(log_probabilities: Tensor, listed: Tensor, draws: Draws) -> t
     for variable in range(listed.shape[2]):
         q = log_q[:, variable].exp()
         taken = torch.zeros_like(q).scatter_add(1, listed[..., variable], alive * ends[..., variable])
-        left = (q - taken).clamp(min=0)
+        left = torch.where(q - taken > NEGLIGIBLE * q, q - taken, 0)
         mass = left.sum(1, keepdim=True)
         value = draws.categorical(torch.where(mass > 0, left / mass, q), 1)
         alive = alive * (listed[..., variable] == value)
         values.append(value)
-    # Chance can only hit a listed state where what is left is a rounding error.
+    # A listed state is hit only where nothing else is left.
     return torch.cat(values, 1), torch.where(alive.any(1), 0, outside)
 
 

@@ -30,10 +30,19 @@ def bit_states(size: int) -> np.ndarray:
     return np.array(list(itertools.product((0, 1), repeat=size)), dtype=float)
 
 
-def bernoulli(scores: np.ndarray) -> np.ndarray:
-    """``[2^D]``: probabilities of independent bits."""
-    p = 1 / (1 + np.exp(-scores))
-    return np.prod(np.where(bit_states(len(scores)) > 0, p, 1 - p), 1)
+def vectors(latent: str, size: int, categories: int) -> np.ndarray:
+    """``[M, V]``: every state of a kind of latent with V scores, as the vector whose product with them is its score."""
+    if latent == "bit_vector":
+        return bit_states(size)
+    if latent == "categorical":
+        return np.eye(size)
+    places = itertools.product(range(categories), repeat=size // categories)
+    return np.stack([np.eye(categories)[list(each)].ravel() for each in places])
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """``[M]``: probabilities of states with these scores."""
+    return entmax(scores, 1)[0]
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:

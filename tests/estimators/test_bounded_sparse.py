@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import estimators
-from estimators import RandomDraws, enumerate_outcomes
+from estimators import Categorical, RandomDraws, enumerate_outcomes
 from estimators.mappings import alpha_entmax
 
 F64 = torch.float64
@@ -16,9 +16,9 @@ def outcomes(estimator, loss):
 
     def program(draws):
         scores = SCORES.clone().requires_grad_()
-        proposal = estimator.propose(scores, draws)
-        estimate = estimator.combine(proposal, loss[proposal.latents.index])
-        weights = torch.zeros(6, dtype=F64).index_add(0, proposal.latents.index, estimate.weights)
+        proposal = estimator.propose(Categorical(scores), draws)
+        estimate = estimator.combine(proposal, loss[proposal.pairs.index])
+        weights = torch.zeros(6, dtype=F64).index_add(0, proposal.pairs.index, estimate.weights)
         return torch.autograd.grad(estimate.surrogate.sum(), scores)[0], weights, int(estimate.decoder_calls)
 
     return list(enumerate_outcomes(program))
@@ -61,8 +61,8 @@ def test_variance_falls_with_the_budget_and_a_constant_adds_none():
 
 def test_examples_that_fit_are_exact_beside_those_that_do_not():
     scores = torch.tensor([[0.1, 0.2, 0.15, 0.0], [5.0, 0.0, 0.0, 0.0], [1.0, 0.8, -5.0, -5.0]], dtype=F64)
-    proposal = estimators.build("bounded_sparse", budget=2, summed=0).propose(scores, RandomDraws())
-    assert proposal.latents.counts.tolist() == [2, 1, 2]
+    proposal = estimators.build("bounded_sparse", budget=2, summed=0).propose(Categorical(scores), RandomDraws())
+    assert proposal.pairs.counts.tolist() == [2, 1, 2]
     assert proposal.metrics["beyond_budget"].tolist() == [1, 0, 0]
     assert proposal.metrics["support"].tolist() == [4, 1, 2]
-    assert proposal.latents.pad(proposal.weights)[1:].tolist() == [[1, 0], pytest.approx([0.6, 0.4])]
+    assert proposal.pairs.pad(proposal.weights)[1:].tolist() == [[1, 0], pytest.approx([0.6, 0.4])]

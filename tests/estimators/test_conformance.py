@@ -10,60 +10,60 @@ import pytest
 import torch
 
 import estimators
-from estimators import SPACES, BitVector, Estimator, LatentLinear, Latents, RandomDraws, expected_loss
+from estimators import BitVector, Categorical, Categoricals, Estimator, LatentLinear, Latents, RandomDraws, expected_loss
+from estimators.options import label
+from estimators.registry import REGISTRY
+from estimators.spaces import CAPABILITIES, Space
+
+K = 6
+SPACES = {"categorical": Categorical, "bit_vector": BitVector, "categoricals": lambda scores: Categoricals(scores, 3)}
+"""Six states, six bits, or two variables of three states each."""
+
+# Options beyond those that estimators are certified with: defaults, more samples than states, and the other branches.
+MORE = {
+    "score_function": [
+        {"samples": 4},
+        {"baseline": "sampled_self_critic", "samples": 2},
+        {"baseline": "nvil", "normalise_variance": True, "samples": 2},
+    ],
+    "sum_and_sample": [{"summed": 9, "baseline": "moving_average"}],
+    "unordered_set": [{}, {"samples": 8, "baseline": False}],
+    "arms": [{}],
+    "vimco": [{}],
+    "relax": [{"learned": False, "hidden_size": 3}],
+    "reinmax": [{"temperature": 1.3}],
+    "entmax": [{"alpha": 1.1}],
+    "top_k_sparsemax": [{}],
+}
+
+
+def served(name, options):
+    estimator = REGISTRY[name].make(**options)
+    return [latent for latent, space in SPACES.items() if not estimators.misfit(estimator, space(torch.zeros(1, K)))]
+
 
 VARIANTS = {
-    "score_function": ("score_function", {}),
-    "score_function_4": ("score_function", {"samples": 4}),
-    "moving_average": ("score_function", {"baseline": "moving_average"}),
-    "self_critic": ("score_function", {"baseline": "self_critic"}),
-    "sampled_self_critic": ("score_function", {"baseline": "sampled_self_critic", "samples": 2}),
-    "leave_one_out": ("score_function", {"baseline": "leave_one_out", "samples": 3}),
-    "nvil": ("score_function", {"baseline": "nvil", "normalise_variance": True}),
-    "score_function_bits": ("score_function", {"space": "bit_vector"}),
-    "self_critic_bits": ("score_function", {"space": "bit_vector", "baseline": "self_critic"}),
-    "nvil_bits": ("score_function", {"space": "bit_vector", "baseline": "nvil"}),
-    "leave_one_out_bits": ("score_function", {"space": "bit_vector", "baseline": "leave_one_out", "samples": 2}),
-    "sum_and_sample": ("sum_and_sample", {"baseline": "nvil"}),
-    "sum_and_sample_all": ("sum_and_sample", {"summed": 9, "baseline": "moving_average"}),
-    "unordered_set": ("unordered_set", {}),
-    "unordered_set_all": ("unordered_set", {"samples": 8, "baseline": False}),
-    "vimco": ("vimco", {}),
-    "vimco_bits": ("vimco", {"space": "bit_vector", "weights": "importance"}),
-    "disarm": ("disarm", {}),
-    "arms": ("arms", {}),
-    "rebar": ("rebar", {}),
-    "relax": ("relax", {}),
-    "relax_fixed": ("relax", {"learned": False, "hidden_size": 3}),
-    "straight_through": ("straight_through", {}),
-    "straight_through_bits": ("straight_through", {"space": "bit_vector"}),
-    "reinmax": ("reinmax", {}),
-    "reinmax_tempered": ("reinmax", {"temperature": 1.3}),
-    "gumbel_softmax": ("gumbel_softmax", {}),
-    "straight_through_gumbel": ("gumbel_softmax", {"straight_through": True}),
-    "gumbel_rao": ("gumbel_rao", {}),
-    "binary_concrete": ("binary_concrete", {}),
-    "straight_through_concrete": ("binary_concrete", {"straight_through": True}),
-    "dense": ("dense", {}),
-    "dense_bits": ("dense", {"space": "bit_vector"}),
-    "sparsemax": ("sparsemax", {}),
-    "entmax": ("entmax", {}),
-    "entmax_1.1": ("entmax", {"alpha": 1.1}),
-    "entmax_learned": ("entmax", {"learned": True}),
-    "top_k_sparsemax": ("top_k_sparsemax", {"k": 3}),
-    "top_k_sparsemax_bits": ("top_k_sparsemax", {"space": "bit_vector"}),
-    "bounded_sparse": ("bounded_sparse", {"budget": 3}),
-    "bounded_sparse_summed": ("bounded_sparse", {"budget": 4, "summed": 2}),
-    "sparse_map": ("sparse_map", {}),
-    "budget_sparse_map": ("sparse_map", {"budget": 2}),
+    f"{label(name, options)} of {latent}": (name, options, latent)
+    for name, registered in REGISTRY.items()
+    for options in (*registered.certified, *registered.certified_wide, *MORE.get(name, []))
+    for latent in served(name, options)
 }
-K = 6
 
 
 @pytest.fixture(params=VARIANTS)
-def estimator(request):
-    name, options = VARIANTS[request.param]
+def variant(request):
+    return VARIANTS[request.param]
+
+
+@pytest.fixture
+def estimator(variant):
+    name, options, _ = variant
     return estimators.build(name, **options)
+
+
+@pytest.fixture
+def space(variant):
+    return SPACES[variant[2]]
 
 
 class Decoder(torch.nn.Module):
@@ -90,26 +90,27 @@ def scores_of(dtype=torch.float32, batch_size=5, scale=0.5):
 CONTEXT = torch.linspace(-1, 1, 20).view(5, 4)
 
 
-def run(estimator, scores, loss_function, seed=0):
+def run(estimator, space, loss_function, seed=0):
     """An estimate with a generator of its own; torch's default one gives lazy parameters their first values."""
     torch.manual_seed(3)
-    context = CONTEXT[: len(scores)]
-    return estimator(scores, loss_function, context=context, generator=torch.Generator().manual_seed(seed))
+    context = CONTEXT[: space.batch_size]
+    return estimator(space, loss_function, context=context, generator=torch.Generator().manual_seed(seed))
 
 
-def propose(estimator, scores, seed=0):
-    return estimator.propose(scores, RandomDraws(torch.Generator().manual_seed(seed)), CONTEXT[: len(scores)])
+def propose(estimator, space, seed=0):
+    return estimator.propose(space, RandomDraws(torch.Generator().manual_seed(seed)), CONTEXT[: space.batch_size])
 
 
-def test_variants_cover_the_registry():
-    assert {name for name, _ in VARIANTS.values()} == set(estimators.ESTIMATORS)
+def test_variants_cover_the_registry_and_every_latent():
+    assert {name for name, _, _ in VARIANTS.values()} == set(estimators.ESTIMATORS)
+    assert {latent for _, _, latent in VARIANTS.values()} == set(SPACES)
 
 
 @pytest.mark.parametrize("batch_size", [5, 1])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_costs_weights_and_gradients(estimator, dtype, batch_size):
+def test_costs_weights_and_gradients(estimator, space, dtype, batch_size):
     scores, decoder = scores_of(dtype, batch_size), Decoder(dtype, batch_size)
-    estimate = run(estimator, scores, decoder)
+    estimate = run(estimator, space(scores), decoder)
     assert decoder.calls == 1
     assert decoder.rows == int(estimate.decoder_calls.sum()) == len(estimate.weights)
     assert estimate.decoder_calls.shape == (batch_size,)
@@ -131,66 +132,68 @@ def test_costs_weights_and_gradients(estimator, dtype, batch_size):
     assert sum(float(parameter.grad.abs().sum()) for parameter in decoder.parameters()) > 0
 
 
-def test_weights_sum_to_one_for_each_example(estimator):
-    proposal = propose(estimator, scores_of(torch.float64))
+def test_weights_sum_to_one_for_each_example(estimator, space):
+    proposal = propose(estimator, space(scores_of(torch.float64)))
     assert (proposal.weights >= 0).all()
     if "beyond_budget" in proposal.metrics and proposal.metrics["beyond_budget"].any():
         pytest.skip("a weighted sample: its weights sum to one in expectation, which test_bounded_sparse.py shows")
-    torch.testing.assert_close(proposal.latents.sum(proposal.weights), torch.ones(5, dtype=torch.float64))
-    assert torch.equal(proposal.latents.row, proposal.latents.row.sort().values)
+    torch.testing.assert_close(proposal.pairs.sum(proposal.weights), torch.ones(5, dtype=torch.float64))
+    assert torch.equal(proposal.pairs.row, proposal.pairs.row.sort().values)
 
 
-def test_probabilities_are_the_distribution(estimator):
+def test_probabilities_are_the_distribution(estimator, space):
     scores = scores_of(torch.float64)
-    q = estimator.probabilities(scores)
-    assert q.shape == (5, estimator.space(scores).states)
+    q = estimator.probabilities(space(scores))
+    assert q.shape == (5, space(scores).states)
     torch.testing.assert_close(q.sum(1), torch.ones(5, dtype=torch.float64))
     terms = torch.where(q > 0, q * q.clamp(min=1e-300).log(), 0)
-    torch.testing.assert_close(propose(estimator, scores).entropy, -terms.sum(1))
+    torch.testing.assert_close(propose(estimator, space(scores)).entropy, -terms.sum(1))
 
 
-def test_masked_states_get_no_mass_and_no_gradient(estimator):
+def test_masked_states_get_no_mass_and_no_gradient(estimator, space):
     scores = scores_of(torch.float64)
     mask = torch.zeros(5, K, dtype=torch.bool)
-    mask[0, : K - 1] = mask[1, 2] = mask[2, ::2] = True  # one state left in the first row
+    left = space(scores).vectors(space(scores).all_states()[:, 1:2])[0, 0] > 0  # one state in the first row
+    mask[0] = ~left
+    mask[1, 2] = mask[2, ::2] = True
     masked = scores.masked_fill(mask, -torch.inf)
     for seed in range(20):
-        proposal = propose(estimator, masked, seed)
-        value = proposal.latents.value
-        chosen = torch.where(proposal.latents.gather(mask), value * proposal.weights.unsqueeze(1), 0)
+        proposal = propose(estimator, space(masked), seed)
+        value = proposal.pairs.value
+        chosen = torch.where(proposal.pairs.gather(mask), value * proposal.weights.unsqueeze(1), 0)
         assert chosen.abs().max() == 0
-    space = estimator.space(masked)
-    mean = (estimator.probabilities(masked).unsqueeze(2) * space.vectors(space.all_states())).sum(1)
+    every = space(masked).vectors(space(masked).all_states())
+    mean = (estimator.probabilities(space(masked)).unsqueeze(2) * every).sum(1)
     assert mean[mask].abs().max() == 0
     masked = masked.detach().requires_grad_()
-    estimate = run(estimator, masked, Decoder(torch.float64))
+    estimate = run(estimator, space(masked), Decoder(torch.float64))
     (gradient,) = torch.autograd.grad((estimate.surrogate - estimate.entropy).sum(), masked)
     assert torch.isfinite(gradient).all()
     assert gradient[mask].abs().max() == 0
 
 
-def test_non_contiguous_scores(estimator):
+def test_non_contiguous_scores(estimator, space):
     scores = scores_of(torch.float64)
     strided = scores.detach().t().contiguous().t().requires_grad_()
     assert not strided.is_contiguous()
     expanded = torch.zeros(1, 1, dtype=torch.float64).expand(5, K).requires_grad_()
-    run(estimator, expanded, Decoder(torch.float64)).surrogate.sum().backward()
+    run(estimator, space(expanded), Decoder(torch.float64)).surrogate.sum().backward()
     results = []
     for each in (scores, strided):
-        estimate = run(copy.deepcopy(estimator), each, Decoder(torch.float64))
+        estimate = run(copy.deepcopy(estimator), space(each), Decoder(torch.float64))
         results.append((estimate.value, torch.autograd.grad(estimate.surrogate.sum(), each)[0]))
     for left, right in zip(*results, strict=True):
         torch.testing.assert_close(left, right)
 
 
-def test_a_generator_makes_it_reproducible(estimator):
-    first, second = (run(copy.deepcopy(estimator), scores_of(), Decoder()).surrogate for _ in range(2))
+def test_a_generator_makes_it_reproducible(estimator, space):
+    first, second = (run(copy.deepcopy(estimator), space(scores_of()), Decoder()).surrogate for _ in range(2))
     assert torch.equal(first, second)
 
 
-def test_state_survives_a_checkpoint(estimator):
+def test_state_survives_a_checkpoint(estimator, space):
     for seed in range(3):
-        run(estimator, scores_of(), Decoder(), seed)
+        run(estimator, space(scores_of()), Decoder(), seed)
     stream = io.BytesIO()
     torch.save(estimator.state_dict(), stream)
     stream.seek(0)
@@ -199,11 +202,11 @@ def test_state_survives_a_checkpoint(estimator):
         for tensor in (*other.buffers(), *other.parameters()):
             tensor.zero_()
     other.load_state_dict(torch.load(stream, weights_only=True))
-    left, right = (run(each, scores_of(), Decoder()).surrogate for each in (estimator, other))
+    left, right = (run(each, space(scores_of()), Decoder()).surrogate for each in (estimator, other))
     assert torch.equal(left, right)
 
 
-def test_all_changing_state_is_registered(estimator):
+def test_all_changing_state_is_registered(estimator, space):
     """Training must change nothing but what a checkpoint holds."""
 
     def plain(module):
@@ -214,22 +217,22 @@ def test_all_changing_state_is_registered(estimator):
             if not key.startswith("_") and key != "training" and not callable(value)
         }
 
-    run(estimator, scores_of(), Decoder())  # gives lazy parameters their sizes
+    run(estimator, space(scores_of()), Decoder())  # gives lazy parameters their sizes
     before = copy.deepcopy(plain(estimator))
     for _ in range(3):
-        run(estimator, scores_of(), Decoder())
+        run(estimator, space(scores_of()), Decoder())
     assert plain(estimator) == before
 
 
-def test_evaluation_mode_freezes_the_state(estimator):
-    run(estimator, scores_of(), Decoder())
+def test_evaluation_mode_freezes_the_state(estimator, space):
+    run(estimator, space(scores_of()), Decoder())
     before = {name: buffer.clone() for name, buffer in estimator.named_buffers()}
     estimator.eval()
-    run(estimator, scores_of(), Decoder())
+    run(estimator, space(scores_of()), Decoder())
     assert all(torch.equal(buffer, before[name]) for name, buffer in estimator.named_buffers())
 
 
-def test_pairs_of_no_weight_have_no_gradient_in_the_decoder(estimator):
+def test_pairs_of_no_weight_have_no_gradient_in_the_decoder(estimator, space):
     """A baseline's extra pairs are read, never trained."""
     losses: list[torch.Tensor] = []
 
@@ -239,49 +242,92 @@ def test_pairs_of_no_weight_have_no_gradient_in_the_decoder(estimator):
 
     if estimator.objective is not expected_loss:
         pytest.skip("another objective: its gradient in the losses depends on them")
-    estimate = run(estimator, scores_of(), loss_function)
+    estimate = run(estimator, space(scores_of()), loss_function)
     (gradient,) = torch.autograd.grad(estimate.surrogate.sum(), losses[0])
     torch.testing.assert_close(gradient, estimate.weights)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_scores_that_are_not_finite_are_refused(estimator, bad):
+def test_scores_that_are_not_finite_are_refused(estimator, space, bad):
     scores = scores_of().detach().clone()
     scores[3, 1] = bad
     with pytest.raises(FloatingPointError, match="example 3"):
-        run(estimator, scores, Decoder())
+        run(estimator, space(scores), Decoder())
 
 
-def test_an_example_with_every_state_masked_is_refused(estimator):
+def test_an_example_with_every_state_masked_is_refused(estimator, space):
     scores = scores_of().detach().clone()
     scores[2] = -torch.inf
-    if estimator.space is BitVector:  # every bit is off
-        proposal = propose(estimator, scores)
-        weighted = proposal.latents.value * proposal.weights.unsqueeze(1)
-        assert weighted[proposal.latents.row == 2].abs().max() == 0
+    if space is BitVector:  # every bit is off
+        proposal = propose(estimator, space(scores))
+        weighted = proposal.pairs.value * proposal.weights.unsqueeze(1)
+        assert weighted[proposal.pairs.row == 2].abs().max() == 0
         return
     with pytest.raises(FloatingPointError, match="example 2"):
-        run(estimator, scores, Decoder())
+        run(estimator, space(scores), Decoder())
 
 
 @pytest.mark.parametrize("scores", [torch.zeros(3), torch.zeros(3, 0), torch.zeros(2, 3, dtype=torch.int64)])
-def test_scores_of_the_wrong_kind_are_refused(estimator, scores):
+def test_scores_of_the_wrong_kind_are_refused(estimator, space, scores):
     with pytest.raises(ValueError, match="scores must be floating point"):
-        run(estimator, scores, Decoder())
+        run(estimator, space(scores), Decoder())
 
 
-def test_losses_of_the_wrong_shape_are_refused(estimator):
+def test_losses_of_the_wrong_shape_are_refused(estimator, space):
     with pytest.raises(ValueError, match="the loss function must return"):
-        run(estimator, scores_of(), lambda latents: torch.zeros(()))
+        run(estimator, space(scores_of()), lambda latents: torch.zeros(()))
 
 
 def test_every_estimator_declares_what_it_is(estimator):
     assert isinstance(estimator, Estimator)
     assert type(estimator).__mro__[1] is Estimator
     assert isinstance(estimator.unbiased, bool)
-    assert estimator.space in SPACES.values()
+    assert isinstance(estimator.uses, frozenset)
+    assert set() < estimator.uses <= CAPABILITIES.keys()
     for part in ("math::", "Decoder calls:", "Choose it", "References:", "https://"):
         assert part in type(estimator).__doc__
+
+
+def recording(space, called):
+    """The same space, which notes what it is asked for; not what its own methods ask of one another."""
+    inside = []
+
+    def noted(capability, method):
+        def call(self, *arguments):
+            if not inside:
+                called.add(capability)
+            inside.append(capability)
+            try:
+                return method(self, *arguments)
+            finally:
+                inside.pop()
+
+        return call
+
+    methods = {name: noted(name, getattr(type(space), name)) for name in CAPABILITIES if not space.lacks(name)}
+    space.__class__ = type("Recording", (type(space),), methods)
+    return space
+
+
+@pytest.mark.parametrize(("name", "options"), {label(*each[:2]): each[:2] for each in VARIANTS.values()}.values())
+def test_an_estimator_asks_a_space_for_what_it_declares_and_for_nothing_else(name, options):
+    asked = set()
+    for latent in served(name, options):
+        estimator, called = estimators.build(name, **options), set()
+        run(estimator, recording(SPACES[latent](scores_of()), called), Decoder())
+        assert called <= estimator.uses
+        asked |= called
+    assert asked == estimator.uses
+
+
+def test_a_space_that_lacks_any_of_it_is_refused_with_what_is_missing(estimator, space):
+    for capability in estimator.uses:
+        poorer = space(scores_of())
+        poorer.__class__ = type("Poorer", (type(poorer),), {capability: getattr(Space, capability)})
+        message = f"name: a {poorer.name} latent cannot {CAPABILITIES[capability]}, which {type(estimator).__name__} needs"
+        with pytest.raises(estimators.OptionError) as caught:
+            estimators.check_fit(estimator, poorer)
+        assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -314,7 +360,6 @@ def test_every_estimator_declares_what_it_is(estimator):
         ("relax", {"hidden_size": -1}, "hidden_size"),
         ("reinmax", {"temperature": 0.0}, "temperature"),
         ("gumbel_rao", {"noise_samples": 0}, "noise_samples"),
-        ("binary_concrete", {"decay_rate": -1.0}, "decay_rate"),
         ("top_k_sparsemax", {"k": 0}, "k"),
         ("bounded_sparse", {"budget": 1}, "budget"),
         ("bounded_sparse", {"budget": 4, "summed": 3}, "summed"),
@@ -331,7 +376,7 @@ def test_options_out_of_range_are_refused_by_name(name, options, option):
 
 def test_the_package_imports_only_torch_entmax_and_numpy():
     allowed = {"estimators", "torch", "entmax", "numpy"} | set(sys.stdlib_module_names)
-    for file in Path(estimators.__file__).parent.glob("*.py"):
+    for file in Path(estimators.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from estimators import GumbelSoftmax, RandomDraws
+from estimators import Categorical, GumbelSoftmax, RandomDraws
 
 F64 = torch.float64
 SCORE = 0.7  # of the first of two states; the other's is 0
@@ -44,8 +44,8 @@ def expected_gradient(estimator):
     """The estimator's own expected gradient in the first score, integrated over its noise."""
     u, weights = nodes()
     scores = torch.tensor([SCORE, 0.0], dtype=F64).repeat(len(u), 1).requires_grad_()
-    proposal = estimator.propose(scores, GivenNoise(torch.logit(u)))
-    estimate = estimator.combine(proposal, loss(proposal.latents.value))
+    proposal = estimator.propose(Categorical(scores), GivenNoise(torch.logit(u)))
+    estimate = estimator.combine(proposal, loss(proposal.pairs.value))
     return float(torch.autograd.grad(estimate.surrogate @ weights, scores)[0][:, 0].sum())
 
 
@@ -122,7 +122,7 @@ def test_pathwise_gradient_of_many_states_is_autograd_of_the_objective():
 
 def test_straight_through_decodes_one_hot_samples():
     estimator = GumbelSoftmax(straight_through=True)
-    value = estimator.propose(torch.randn(9, 4), RandomDraws()).latents.value
+    value = estimator.propose(Categorical(torch.randn(9, 4)), RandomDraws()).pairs.value
     assert torch.equal(value.detach().sort(1).values, torch.tensor([0.0, 0, 0, 1]).expand(9, 4))
 
 

@@ -5,53 +5,50 @@ import pytest
 import torch
 
 import estimators
-from estimators import RandomDraws, SparseMAP
+from estimators import BitVector, Categorical, Categoricals, RandomDraws, SparseMAP, misfit
 from estimators.mappings import alpha_entmax, fenchel_young_loss, tsallis_entropy
+from estimators.options import label
 from tests.estimators import oracles
 
 F64 = torch.float64
 SCORES = torch.tensor([[0.1, 0.45, -0.3, 0.2], [2.0, 0.1, -1.3, 1.6], [0.62, 0.31, 0.93, -0.08]], dtype=F64)
 
-# Each distribution with its oracle, from one row of scores to the probabilities of all states.
+SPACES = {"categorical": Categorical, "bit_vector": BitVector, "categoricals": lambda scores: Categoricals(scores, 2)}
+
+# Distributions that are not the softmax of the states' scores, from those to probabilities.
+OWN = {
+    "sparsemax": [({}, lambda s: oracles.entmax(s, 2)[0])],
+    "bounded_sparse": [({}, lambda s: oracles.entmax(s, 2)[0])],
+    "entmax": [
+        ({}, lambda s: oracles.entmax(s, 1.5)[0]),
+        ({"alpha": 1.2}, lambda s: oracles.entmax(s, 1.2)[0]),
+        ({"alpha": 1.7, "learned": True}, lambda s: oracles.entmax(s, 1.7)[0]),
+    ],
+    "top_k_sparsemax": [({"k": k}, lambda s, k=k: oracles.top_k(s, k)) for k in (2, 3)],
+    "sparse_map": [],  # its marginals, below
+}
 DISTRIBUTIONS = {
-    "score_function": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "score_function bits": ({"space": "bit_vector"}, oracles.bernoulli),
-    "dense": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "dense bits": ({"space": "bit_vector"}, oracles.bernoulli),
-    "straight_through bits": ({"space": "bit_vector"}, oracles.bernoulli),
-    "sum_and_sample": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "unordered_set": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "vimco": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "rebar": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "relax": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "straight_through": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "reinmax": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "gumbel_softmax": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "gumbel_rao": ({}, lambda s: oracles.entmax(s, 1)[0]),
-    "binary_concrete": ({}, oracles.bernoulli),
-    "disarm": ({}, oracles.bernoulli),
-    "arms": ({}, oracles.bernoulli),
-    "sparsemax": ({}, lambda s: oracles.entmax(s, 2)[0]),
-    "bounded_sparse": ({}, lambda s: oracles.entmax(s, 2)[0]),
-    "entmax": ({}, lambda s: oracles.entmax(s, 1.5)[0]),
-    "entmax 1.2": ({"alpha": 1.2}, lambda s: oracles.entmax(s, 1.2)[0]),
-    "entmax learned": ({"alpha": 1.7, "learned": True}, lambda s: oracles.entmax(s, 1.7)[0]),
-    "top_k_sparsemax": ({"k": 2}, lambda s: oracles.top_k(s, 2)),
-    "top_k_sparsemax bits": ({"k": 3, "space": "bit_vector"}, lambda s: oracles.top_k(oracles.bit_states(4) @ s, 3)),
+    f"{label(name, options)} of {latent}": (name, options, latent, oracle)
+    for name in estimators.ESTIMATORS
+    for options, oracle in OWN.get(name, [({}, oracles.softmax)])
+    for latent in SPACES
+    if not misfit(estimators.build(name, **options), SPACES[latent](SCORES))
 }
 
 
 @pytest.mark.parametrize("case", DISTRIBUTIONS)
 def test_probabilities_are_those_of_the_definition(case):
-    options, oracle = DISTRIBUTIONS[case]
-    found = estimators.build(case.split()[0], **options).probabilities(SCORES)
-    expected = np.stack([oracle(row) for row in SCORES.numpy()])
+    name, options, latent, oracle = DISTRIBUTIONS[case]
+    found = estimators.build(name, **options).probabilities(SPACES[latent](SCORES))
+    states = oracles.vectors(latent, 4, 2)
+    expected = np.stack([oracle(states @ row) for row in SCORES.numpy()])
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_every_estimator_has_its_distribution_checked():
-    names = {case.split()[0] for case in DISTRIBUTIONS} | {"sparse_map"}
+    names = {name for name, *_ in DISTRIBUTIONS.values()} | {"sparse_map"}
     assert names == set(estimators.ESTIMATORS)
+    assert {latent for _, _, latent, _ in DISTRIBUTIONS.values()} == set(SPACES)
 
 
 @pytest.mark.parametrize("alpha", [1, 1.3, 1.5, 2])
@@ -59,27 +56,24 @@ def test_the_jacobian_of_entmax_is_that_of_the_definition(alpha):
     name, options = ("dense", {}) if alpha == 1 else ("entmax", {"alpha": float(alpha)})
     estimator = estimators.build(name, **options)
     for row in SCORES:
-        found = torch.autograd.functional.jacobian(lambda s: estimator.probabilities(s.unsqueeze(0))[0], row)
+        found = torch.autograd.functional.jacobian(lambda s: estimator.probabilities(Categorical(s.unsqueeze(0)))[0], row)
         np.testing.assert_allclose(found.numpy(), oracles.entmax(row.numpy(), alpha)[1], rtol=1e-8, atol=1e-9)
 
 
 GRADCHECKED = {
-    **{case: (case.split()[0], options) for case, (options, _) in DISTRIBUTIONS.items()},
-    "sparse_map": ("sparse_map", {}),
-    "sparse_map budget 1": ("sparse_map", {"budget": 1}),
-    "sparse_map budget 2": ("sparse_map", {"budget": 2}),
-    "sparse_map budget 3": ("sparse_map", {"budget": 3}),
+    **{case: given[:3] for case, given in DISTRIBUTIONS.items()},
+    **{f"sparse_map budget={budget}": ("sparse_map", {"budget": budget}, "bit_vector") for budget in (None, 1, 2, 3)},
 }
 
 
 @pytest.mark.parametrize("case", GRADCHECKED)
 def test_gradcheck_through_every_distribution_and_its_entropy(case):
-    name, options = GRADCHECKED[case]
-    estimator = estimators.build(name, **options)
+    name, options, latent = GRADCHECKED[case]
+    estimator, space = estimators.build(name, **options), SPACES[latent]
     scores = SCORES.clone().requires_grad_()
-    assert torch.autograd.gradcheck(estimator.probabilities, scores)
-    entropy = lambda s: estimator.propose(s, RandomDraws(torch.Generator().manual_seed(0))).entropy  # noqa: E731
-    assert torch.autograd.gradcheck(entropy, scores)
+    assert torch.autograd.gradcheck(lambda s: estimator.probabilities(space(s)), scores)
+    draws = lambda: RandomDraws(torch.Generator().manual_seed(0))  # noqa: E731
+    assert torch.autograd.gradcheck(lambda s: estimator.propose(space(s), draws()).entropy, scores)
 
 
 @pytest.mark.parametrize("alpha", [1.05, 1.3, 1.5, 1.9])
@@ -111,14 +105,14 @@ def test_gradcheck_through_the_learned_parameter():
 def test_sparse_map_marginals_are_the_projection(budget, seed):
     torch.manual_seed(seed)
     scores = torch.randn(4, 5, dtype=F64) * 1.5
-    found = SparseMAP(budget=budget).marginals(scores)
+    found = SparseMAP(budget=budget).marginals(BitVector(scores))
     expected = np.stack([oracles.sparse_map_marginals(row, budget) for row in scores.numpy()])
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-6)
     assert (found.sum(1) <= budget + 1e-12).all()
 
 
 def test_sparse_map_marginals_without_a_budget_are_clipped():
-    torch.testing.assert_close(SparseMAP().marginals(SCORES), ((SCORES + 1) / 2).clamp(0, 1))
+    torch.testing.assert_close(SparseMAP().marginals(BitVector(SCORES)), ((SCORES + 1) / 2).clamp(0, 1))
 
 
 @pytest.mark.parametrize("dtype", [F64, torch.float32])
@@ -131,14 +125,14 @@ def test_sparse_map_states_have_the_marginals_and_respect_the_budget(scale, budg
     scores[1] = -torch.inf
     scores[2] = 7.0
     estimator = SparseMAP(budget=budget)
-    proposal = estimator.propose(scores, RandomDraws())
-    latents, weights = proposal.latents, proposal.weights
+    proposal = estimator.propose(BitVector(scores), RandomDraws())
+    latents, weights = proposal.pairs, proposal.weights
     precise = {"rtol": 0, "atol": 1e-6 if dtype == torch.float32 else 1e-11}
     assert (weights > 0).all()
     assert ((latents.value == 0) | (latents.value == 1)).all()
     torch.testing.assert_close(latents.sum(weights), torch.ones(50, dtype=dtype), **precise)
     marginals = latents.pad(weights.unsqueeze(1) * latents.value).sum(1)
-    torch.testing.assert_close(marginals, estimator.marginals(scores), **precise)
+    torch.testing.assert_close(marginals, estimator.marginals(BitVector(scores)), **precise)
     assert int(latents.counts.max()) <= 17
     if budget is not None:
         assert int(latents.value.sum(1).max()) <= budget
@@ -149,9 +143,9 @@ def test_sparse_map_with_a_budget_of_all_bits_is_sparse_map():
     scores = torch.randn(20, 6, dtype=F64, requires_grad=True)
     results = []
     for budget in (None, 6, 9):
-        proposal = SparseMAP(budget=budget).propose(scores, RandomDraws())
+        proposal = SparseMAP(budget=budget).propose(BitVector(scores), RandomDraws())
         gradient = torch.autograd.grad((proposal.weights * torch.arange(len(proposal))).sum(), scores)[0]
-        results.append((proposal.latents.row, proposal.latents.value, proposal.weights, proposal.entropy, gradient))
+        results.append((proposal.pairs.row, proposal.pairs.value, proposal.weights, proposal.entropy, gradient))
     for other in results[1:]:
         for left, right in zip(results[0], other, strict=True):
             assert torch.equal(left, right)
@@ -160,8 +154,8 @@ def test_sparse_map_with_a_budget_of_all_bits_is_sparse_map():
 def test_sparse_map_states_are_nested_where_the_budget_allows():
     scores = torch.tensor([[0.6, -0.2, 0.2, -3.0]], dtype=F64)  # marginals 0.8, 0.4, 0.6, 0
     for budget in (None, 3):
-        proposal = SparseMAP(budget=budget).propose(scores, RandomDraws())
-        states = proposal.latents.value.to(torch.int64).tolist()
+        proposal = SparseMAP(budget=budget).propose(BitVector(scores), RandomDraws())
+        states = proposal.pairs.value.to(torch.int64).tolist()
         assert states == [[1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
         assert proposal.weights.tolist() == pytest.approx([0.4, 0.2, 0.2, 0.2])
 
@@ -173,9 +167,9 @@ def test_a_budget_holds_however_large_the_scores(dtype, scale):
     scores = (scale * torch.randn(200, 12)).to(dtype)
     scores[0] = scale
     for budget in (1, 2, 3, 5):
-        proposal = SparseMAP(budget=budget).propose(scores, RandomDraws())
-        assert int(proposal.latents.value.sum(1).max()) <= budget
-        total = proposal.latents.sum(proposal.weights)
+        proposal = SparseMAP(budget=budget).propose(BitVector(scores), RandomDraws())
+        assert int(proposal.pairs.value.sum(1).max()) <= budget
+        total = proposal.pairs.sum(proposal.weights)
         torch.testing.assert_close(total, torch.ones(200, dtype=dtype), rtol=0, atol=1e-6)
 
 
@@ -194,12 +188,12 @@ def test_the_gradient_of_the_fenchel_young_loss_is_q_less_the_label(name):
     target = torch.tensor([2, 3, 0])
 
     def loss(scores):
-        return fenchel_young_loss(scores, estimator.probabilities(scores), target, estimator.regulariser)
+        return fenchel_young_loss(scores, estimator.probabilities(Categorical(scores)), target, estimator.regulariser)
 
     scores = SCORES.clone().requires_grad_()
     assert (loss(scores) > 0).all()
     (slope,) = torch.autograd.grad(loss(scores).sum(), scores)
-    assert torch.allclose(slope, estimator.probabilities(scores) - torch.eye(4, dtype=F64)[target])
+    assert torch.allclose(slope, estimator.probabilities(Categorical(scores)) - torch.eye(4, dtype=F64)[target])
     assert torch.autograd.gradcheck(loss, scores)  # of the value itself, not of what it was made to look like
     certain = 50 * torch.eye(4, dtype=F64)[target]
     assert torch.allclose(loss(certain), torch.zeros(3, dtype=F64), atol=1e-12)
@@ -209,9 +203,9 @@ def test_fenchel_young_losses_are_the_known_ones():
     """Cross-entropy for softmax; for sparsemax, half the squared distances that Martins and Astudillo (2016) have."""
     target = torch.tensor([2, 3, 0])
     dense, sparse = estimators.build("dense"), estimators.build("sparsemax")
-    found = fenchel_young_loss(SCORES, dense.probabilities(SCORES), target, dense.regulariser)
+    found = fenchel_young_loss(SCORES, dense.probabilities(Categorical(SCORES)), target, dense.regulariser)
     assert torch.allclose(found, torch.nn.functional.cross_entropy(SCORES, target, reduction="none"))
-    q = sparse.probabilities(SCORES)
+    q = sparse.probabilities(Categorical(SCORES))
     found = fenchel_young_loss(SCORES, q, target, sparse.regulariser)
     onehot = torch.eye(4, dtype=F64)[target]
     wanted = ((onehot - SCORES).square().sum(1) - (q - SCORES).square().sum(1)) / 2
@@ -226,7 +220,7 @@ def test_the_fenchel_young_loss_knows_a_learned_alpha_and_masked_states():
         alpha = 1.01 + 0.99 * torch.sigmoid(log_odds)
         return fenchel_young_loss(SCORES, alpha_entmax(SCORES, alpha), target, lambda q: tsallis_entropy(q, alpha)).sum()
 
-    found = fenchel_young_loss(SCORES, estimator.probabilities(SCORES), target, estimator.regulariser).sum()
+    found = fenchel_young_loss(SCORES, estimator.probabilities(Categorical(SCORES)), target, estimator.regulariser).sum()
     (slope,) = torch.autograd.grad(found, estimator.log_odds)
     step = 1e-5
     center = estimator.log_odds.detach()
@@ -234,5 +228,7 @@ def test_the_fenchel_young_loss_knows_a_learned_alpha_and_masked_states():
     masked = torch.cat([SCORES, torch.full((3, 1), -torch.inf, dtype=F64)], 1)
     for name in ("dense", "sparsemax"):
         each = estimators.build(name)
-        plain = fenchel_young_loss(SCORES, each.probabilities(SCORES), target, each.regulariser)
-        assert torch.allclose(fenchel_young_loss(masked, each.probabilities(masked), target, each.regulariser), plain)
+        plain = fenchel_young_loss(SCORES, each.probabilities(Categorical(SCORES)), target, each.regulariser)
+        assert torch.allclose(
+            fenchel_young_loss(masked, each.probabilities(Categorical(masked)), target, each.regulariser), plain
+        )

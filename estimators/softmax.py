@@ -41,7 +41,7 @@ def weigh(scores: Tensor, states: Tensor, log_probabilities: Tensor, probabiliti
         log_probabilities: ``[B, K]``, the log-softmax of the scores.
         probabilities: ``[B, K]``, their exponentials.
     """
-    return _apply(scores, states, log_probabilities.detach(), probabilities.detach())
+    return _apply(scores, states, log_probabilities.detach().contiguous(), probabilities.detach().contiguous())
 
 
 class _Weighed(torch.autograd.Function):
@@ -60,7 +60,7 @@ class _Weighed(torch.autograd.Function):
             outputs = (log_q.gather(1, states), entropy(log_q.exp(), log_q))
             (slopes,) = torch.autograd.grad(outputs, scores, (of_states, of_entropy), create_graph=True)
             return slopes, None, None, None
-        slopes = torch.empty_like(scores)
+        slopes = torch.empty_like(q)  # contiguous, which scores need not be
         for rows in row_chunks(scores):
             arguments = (states[rows], log_q[rows], q[rows], of_states[rows], -of_entropy[rows].unsqueeze(1))
             _slopes(*arguments, out=slopes[rows])

@@ -71,8 +71,8 @@ FAULTS: dict[str, list[Fault]] = {
         Fault(
             "constant weights",
             estimators.SparseMarginalization.propose,
-            "weights = space.select(space.all_states(), keep), q.masked_select(keep)",
-            "weights = space.select(space.all_states(), keep), 0 * q.sum() + q.detach()[keep]",
+            "weights = q.flatten()",
+            "weights = 0 * q.sum() + q.detach().flatten()",
         ),
         Fault(
             "the support of the whole batch",
@@ -85,14 +85,14 @@ FAULTS: dict[str, list[Fault]] = {
         Fault(
             "normalised again",
             estimators.SparseMarginalization.propose,
-            "q = alpha_entmax(space.all_scores, alpha)",
-            "q = alpha_entmax(space.all_scores, alpha).softmax(1)",
+            "sparse_entmax(space.all_scores, alpha)",
+            "(space.code(space.all_states()), alpha_entmax(space.all_scores, alpha).softmax(1))",
         ),
         Fault(
             "the exponent of another mapping",
             estimators.SparseMarginalization.propose,
-            "q = alpha_entmax(space.all_scores, alpha)",
-            "q = alpha_entmax(space.all_scores, 2.0)",
+            "sparse_entmax(space.all_scores, alpha)",
+            "sparse_entmax(space.all_scores, 2.0)",
             **SEVERAL,
         ),
     ],
@@ -395,8 +395,8 @@ SPACE_FAULTS: dict[str, tuple[str, Fault]] = {
         "straight_through",
         Fault(
             "",
-            GumbelScores.mean.fget,
-            "self.split(self.scores).log_softmax(-1).exp().flatten(-2)",
+            Categoricals.mean.fget,
+            "self.log_probabilities.exp().flatten(1)",
             "self.scores.softmax(-1)",
             **SEVERAL,
         ),

@@ -305,6 +305,8 @@ def recording(space, called):
         return call
 
     methods = {name: noted(name, getattr(type(space), name)) for name in CAPABILITIES if not space.lacks(name)}
+    # What comes with a capability counts as that.
+    methods["mean"] = property(noted("noisy_scores", lambda self: super(self.__class__, self).mean))
     space.__class__ = type("Recording", (type(space),), methods)
     return space
 

@@ -72,7 +72,7 @@ def test_sparse_estimators_are_exact_among_many_states(name, scale):
     leaf = random_scores(1500, F64, scale).requires_grad_()
     losses = torch.randn(1500, dtype=F64)
     estimate = estimator(leaf, lambda pairs: losses[pairs.index])
-    q = estimator.probabilities(leaf)
+    q = estimator.probabilities(Categorical(leaf))
     expected = (q * losses).sum(1)
     torch.testing.assert_close(estimate.value, expected.detach())
     assert torch.equal(estimate.decoder_calls, (q > 0).sum(1))
@@ -82,14 +82,14 @@ def test_sparse_estimators_are_exact_among_many_states(name, scale):
 
 def test_a_budget_binds_among_many_states():
     estimator = estimators.build("bounded_sparse", budget=6, summed=2)
-    scores = random_scores(4000, F64, 0.05)
+    scores = Categorical(random_scores(4000, F64, 0.05))
     proposal = estimator.propose(scores, RandomDraws(torch.Generator().manual_seed(0)))
     q = estimator.probabilities(scores)
     assert (proposal.metrics["support"] == (q > 0).sum(1)).all()
     beyond = (q > 0).sum(1) > 6
     assert beyond.any()
-    assert (proposal.latents.counts[beyond] == 6).all()
-    pairs = proposal.latents
+    assert (proposal.pairs.counts[beyond] == 6).all()
+    pairs = proposal.pairs
     assert (q[pairs.row, pairs.index] > 0).all()
     for row in beyond.nonzero()[:, 0].tolist():
         assert set(q[row].topk(2).indices.tolist()) <= set(pairs.index[pairs.row == row].tolist())

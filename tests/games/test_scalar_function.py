@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from games import scalar_function as module
 from games.agents import ScalarFunctionSender
+from games.agents import scalar_function as module
 from games.agents.scalar_function import scalar_function
 
 F64 = torch.float64

@@ -26,7 +26,7 @@ from latent.reports.tables.table import Request
 from latent.reports.tables.table import tables as made_tables
 from latent.words import PLACES, Metric
 from tests.models.conftest import images
-from tests.reports.fakes import evaluations, write_run
+from tests.reports.made_runs import evaluations, write_run
 
 ROOT = Path(__file__).parents[2]
 DECLARING = ("games/signal_game.py", "latent/models/")

@@ -193,4 +193,4 @@ def check_fit(estimator: Estimator, space: Space, name: str = "") -> None:
         OptionError: naming what is missing.
     """
     if reason := misfit(estimator, space):
-        raise OptionError("name", f"{reason}, which {name or type(estimator).__name__} needs")
+        raise OptionError("name", f"{name or type(estimator).__name__} does not fit: {reason}")

@@ -117,7 +117,7 @@ def entries(words: Sequence[str]) -> list[Entry]:
     available = parts.estimators()
     others = [name for name in available if name not in ESTIMATORS and name not in parts.CONTINUOUS]
     if not words:
-        return [*catalogue(), *(entry for name in others for entry in _entries_of(name, {}))]
+        return [*catalogue(), *(entry for name in others for entry in _entries_of_another(name))]
     chosen: list[tuple[str, list[str]]] = []
     for word in words:
         if "=" not in word:
@@ -146,6 +146,14 @@ def _entries_of(name: str, options: Block) -> list[Entry]:
     if not latents:
         raise OptionError("estimator", f"{name} serves no discrete latent; certificates are for those")
     return [Entry(name, options, latent) for latent in latents]
+
+
+def _entries_of_another(name: str) -> list[Entry]:
+    """Those of an estimator of another distribution; where it cannot be made, one that will fail and say why."""
+    try:
+        return _entries_of(name, {})
+    except OptionError:
+        return [Entry(name, {}, "categorical")]
 
 
 def build(name: str, options: Mapping[str, Any]) -> Estimator:

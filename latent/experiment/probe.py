@@ -69,7 +69,8 @@ class Probe:
             gradients = []
             for _ in range(self.draws):
                 fresh = copy.deepcopy(self.estimator)  # a draw may change baselines and schedules
-                estimate: Estimate = fresh(space, loss_function, context=context, generator=generator)
+                again = space.rebuilt(space.leaf)  # with a graph of its own
+                estimate: Estimate = fresh(again, loss_function, context=context, generator=generator)
                 gradients.append(_gradient(estimate.surrogate, space.leaf))
         self.exact.append(exact)
         self.estimates.append(torch.stack(gradients))

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 import estimators
 from estimators import ScoreFunction, StraightThrough
-from estimators.certificates.catalogue import CATALOGUE
-from estimators.certificates.problems import FAMILY
+from estimators.certificates.catalogue import Entry, catalogue
+from estimators.certificates.problems import family
 from estimators.parts import Registry
 from latent.commands.main import app
 from latent.experiment import certificates, options, parts
@@ -44,11 +44,14 @@ def test_a_table_for_each_kind_of_latent():
 
 def test_json_holds_every_certificate():
     result = call("score_function", "samples=2", "baseline=leave_one_out", "--json")
-    (row,) = json.loads(result.stdout)
+    row, *others = json.loads(result.stdout)
+    assert [other["latent"] for other in others] == ["bit_vector", "categoricals"]
+    assert all(other["verdict"] == "proved" for other in others)
+    assert row["latent"] == "categorical"
     assert row["estimator"] == "score_function samples=2 baseline=leave_one_out"
     assert row["verdict"] == "proved"
     assert row["passed"]
-    assert [certificate["problem"] for certificate in row["certificates"]] == [problem.name for problem in FAMILY]
+    assert [certificate["problem"] for certificate in row["certificates"]] == [each.name for each in family("categorical")]
     for certificate in row["certificates"]:
         assert certificate["method"] == "enumeration"
         assert certificate["encoder"]["bias"] < 1e-10
@@ -59,13 +62,14 @@ def test_json_holds_every_certificate():
 
 
 def test_names_alone_stand_for_the_catalogue_and_nothing_for_all():
-    assert certificates.entries([]) == list(CATALOGUE)
+    assert certificates.entries([]) == list(catalogue())
+    every = ("categorical", "bit_vector", "categoricals")
     assert certificates.entries(["arms", "entmax"]) == [
-        ("arms", {"samples": 3}),
-        ("entmax", {}),
-        ("entmax", {"learned": True}),
+        ("arms", {"samples": 3}, "bit_vector"),
+        *(("entmax", {}, latent) for latent in every),
+        *(("entmax", {"learned": True}, latent) for latent in every),
     ]
-    assert certificates.entries(["arms", "samples=4", "dense"])[0] == ("arms", {"samples": 4})
+    assert certificates.entries(["arms", "samples=4", "dense"])[0] == ("arms", {"samples": 4}, "bit_vector")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ def test_an_estimator_of_another_distribution_is_certified_by_its_name(entry_poi
     result = call("elsewhere")
     assert result.exit_code == 0
     assert "proved" in result.stdout
-    assert ("elsewhere", {}) in certificates.entries([])
+    assert ("elsewhere", {}, "categorical") in certificates.entries([])
 
 
 def test_an_estimator_that_is_not_what_it_declares_fails(entry_point):
@@ -138,7 +142,7 @@ def test_estimators_from_elsewhere_that_cannot_be_made_or_run_are_named_and_the_
         def propose(self, scores, draws, context=None):
             raise RuntimeError("a broken part")
 
-    monkeypatch.setattr(certificates, "CATALOGUE", (("dense", {}),))
+    monkeypatch.setattr(certificates, "catalogue", lambda: (Entry("dense", {}, "categorical"),))
     for part, message, code in (
         (Raises, "elsewhere cannot be made: RuntimeError: no such size", 2),
         (Needs, "size: elsewhere needs this option: latent certify elsewhere size=VALUE", 2),

@@ -226,10 +226,9 @@ def test_the_metrics_are_what_they_are_defined_to_be():
     [
         ("score_function", {}, False),
         ("score_function", {"baseline": "leave_one_out", "samples": 2}, False),
-        ("score_function", {"baseline": "moving_average", "space": "bit_vector"}, False),
+        ("score_function", {"baseline": "moving_average"}, False),
         ("vimco", {"samples": 2}, False),  # has an objective of its own
         ("straight_through", {}, True),
-        ("straight_through", {"space": "bit_vector"}, True),
         ("gumbel_softmax", {}, True),
     ],
 )
@@ -262,16 +261,17 @@ def test_each_draw_starts_from_the_state_of_training_and_leaves_it():
 
 
 def test_a_probe_is_an_estimator_to_a_task():
-    estimator = estimators.build("straight_through", space="bit_vector")
+    estimator = estimators.build("straight_through")
     probe = Probe(estimator, 2)
     scores = torch.zeros(2, 3)
-    for name in ("space", "objective", "samples_states", "unbiased"):
+    bits = estimators.BitVector(scores)
+    for name in ("uses", "objective", "samples_states", "unbiased"):
         assert getattr(probe, name) == getattr(estimator, name)
-    assert torch.equal(probe.probabilities(scores), estimator.probabilities(scores))
+    assert torch.equal(probe.probabilities(bits), estimator.probabilities(bits))
     with pytest.raises(AttributeError):
         probe.nothing  # noqa: B018
     generator = torch.Generator().manual_seed(0)
-    estimate = probe(scores, lambda latents: latents.value.sum(1), generator=generator)
+    estimate = probe(bits, lambda latents: latents.value.sum(1), generator=generator)
     assert estimate.value.shape == (2,)
     assert not scores.requires_grad
 

@@ -383,12 +383,7 @@ WRONG = {
     "an estimator of bits": (
         ["estimator.name=disarm"],
         2,
-        "estimator.name: the latent of signal_game is categorical; disarm is for bit_vector",
-    ),
-    "a space of bits": (
-        ["estimator.name=dense", "estimator.space=bit_vector"],
-        2,
-        "estimator.space: the latent of signal_game is categorical",
+        "estimator.name: disarm does not fit: a categorical latent cannot be told as scores of independent bits",
     ),
     "no CUDA": (["device=cuda"], 2, "device: cuda cannot be used here"),
     "a sender without units": (["game.sender.hidden_size=0"], 2, "game.sender.hidden_size: must be at least 1, got 0"),

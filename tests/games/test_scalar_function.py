@@ -86,7 +86,7 @@ def test_mixed_precision_computes_in_the_precision_of_the_weights(kind):
 
 def test_the_published_sender_is_its_formula():
     torch.manual_seed(0)
-    sender = ScalarFunctionSender(6, 8, 5)
+    sender = ScalarFunctionSender(6, 5, hidden_size=8)
     target = torch.randn(4, 6)
     expected = sender.score(formula(sender.embed(target), sender.expand.weight, sender.contract.weight)) / 10
     torch.testing.assert_close(sender(target), expected)

@@ -12,10 +12,11 @@ import torch
 from typer.testing import CliRunner
 
 from estimators import build
+from estimators.parts import Registry
 from games import SignalGame
 from games.datasets.synthetic import synthetic
 from latent.commands.main import app
-from latent.experiment import parts
+from latent.experiment import options, parts
 from latent.experiment.vocabulary import RUNNER, declared_by, joined
 from latent.models import VAE, BitVectorVAE, SemiSupervisedVAE
 from latent.reports.page import charts, tables
@@ -99,10 +100,10 @@ def test_declarations_are_complete(task):
 
 
 def evaluated():
-    game = SignalGame(synthetic(concepts=8, images=8, size=4), vocabulary_size=5, candidates=3, test_games=9, hidden_size=4)
+    game = SignalGame(synthetic(concepts=8, images=8, size=4), vocabulary_size=5, candidates=3, test_games=9)
     yield game, build("sparsemax")
     yield VAE(images(), latent_size=4, hidden_size=5, importance_samples=2), build("dense")
-    yield BitVectorVAE(images(), bits=4, hidden_size=5, importance_samples=2), build("score_function", space="bit_vector")
+    yield BitVectorVAE(images(), bits=4, hidden_size=5, importance_samples=2), build("score_function")
     yield SemiSupervisedVAE(images(), hidden_size=5, importance_samples=2), build("dense")
 
 
@@ -112,10 +113,11 @@ def test_whatever_a_task_measures_is_declared(number):
     vocabulary = declared_by(task)
     generator = torch.Generator().manual_seed(0)
     known = {metric.name for metric in (*vocabulary.own, *RUNNER)}
-    assert set(task.evaluate("test", estimator.eval())) <= known
+    found = {name.removesuffix("_standard_error") for name in task.evaluate("test", estimator.eval()).metrics}
+    assert found <= known
     _, metrics = task(task.draw(4, generator), estimator.train(), generator)
     assert set(metrics) <= known
-    assert all(metric.name in {*task.evaluate("test", estimator.eval()), *metrics} for metric in vocabulary.own)
+    assert all(metric.name.removesuffix("_standard_error") in {*found, *metrics} for metric in vocabulary.own)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +152,9 @@ class Declaring:
 def test_a_task_that_declares_wrongly_is_left_out_with_a_warning(monkeypatch, caplog, metrics, message):
     part = type("Wrong", (Declaring,), {} if metrics is None else {"metrics": metrics})
     entry = type("Entry", (), {"name": "wrong", "value": "elsewhere:Wrong", "load": lambda self: part})()
-    monkeypatch.setattr(parts, "entry_points", lambda group: [entry])
-    assert "wrong" not in parts._with_entry_points({}, "discrete_latent.tasks", declared_by)
+    monkeypatch.setattr(options, "entry_points", lambda group: [entry])
+    assert "wrong" not in options.available(Registry("task", {}, group="discrete_latent.of_this_test", check=declared_by))
+    options._of_others.cache_clear()
     assert "the entry point 'elsewhere:Wrong' cannot be used: " in caplog.text
     assert message in caplog.text
 
@@ -166,6 +169,7 @@ import torch
 from torch import nn
 
 from estimators import Categorical
+from estimators.expectations import Evaluation
 from latent.words import Metric
 
 
@@ -185,7 +189,6 @@ class Cheapest(nn.Module):
 
     section = "cheapest"
     datasets = {"costs": costs}
-    space = Categorical
     metrics = (
         Metric("regret", "regret, most likely state", "euros", "lower"),
         Metric("hits", "hits", "%", "higher", ("summary", "table", "page", "validation", "curve", "workspace", "bars")),
@@ -199,6 +202,9 @@ class Cheapest(nn.Module):
         self.fingerprint = data.fingerprint
         self.register_buffer("costs", data.values, persistent=False)
         self.scores = nn.Parameter(torch.zeros(len(data.values)) + start)
+
+    def latent(self):
+        return Categorical(self.scores.detach().unsqueeze(0))
 
     def check_estimator(self, estimator):
         pass
@@ -217,7 +223,8 @@ class Cheapest(nn.Module):
 
     def evaluate(self, split, estimator):
         best = float(self.costs[self.scores.argmax()])
-        return {"regret": best - 1 + 0.25, "hits": float(best == 1), "spending": best, "guilt": best, "decoder_calls": 4.0}
+        found = {"regret": best - 1 + 0.25, "hits": float(best == 1), "spending": best, "guilt": best, "decoder_calls": 4.0}
+        return Evaluation(found, {})
 '''
 ENTRY = "[discrete_latent.tasks]\ncheapest = cheapest_plugin:Cheapest\n"
 CONFIGURATION = """\
@@ -239,9 +246,11 @@ def plugin(tmp_path, monkeypatch):
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: cheapest\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text(ENTRY)
     monkeypatch.syspath_prepend(site)
-    parts.tasks.cache_clear()
+    for cached in (options.available, options._of_others):
+        cached.cache_clear()
     yield tmp_path
-    parts.tasks.cache_clear()
+    for cached in (options.available, options._of_others):
+        cached.cache_clear()
 
 
 @pytest.fixture
@@ -354,7 +363,8 @@ def regrets(folder, **cells):
         grid = {"train.learning_rate": 0.1 * (i + 1)} if name.startswith("cell") else None
         estimator = "dense" if grid else name
         settings = {"train.steps": 20}
-        write_run(folder, estimator, 0, f"{i:08x}", "cheapest", "costs", rows=rows, grid=grid, settings=settings, **summary)
+        known = {"task": "cheapest", "data": "costs", "rows": rows, "grid": grid, "settings": settings}
+        write_run(folder, estimator, 0, f"{i:08x}", **known, **summary)
     return read_runs([folder], unfinished=True)
 
 
@@ -403,7 +413,7 @@ def strange(folder, **cells):
         grid = {"train.learning_rate": value} if name.startswith("cell") else None
         estimator, digest = ("dense" if grid else name), f"{i:08x}"
         settings = {"train.steps": 20}
-        write_run(folder, estimator, 0, digest, "strange", rows=rows, grid=grid, settings=settings, **summary)
+        write_run(folder, estimator, 0, digest, task="strange", rows=rows, grid=grid, settings=settings, **summary)
     return folder
 
 

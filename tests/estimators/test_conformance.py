@@ -326,7 +326,7 @@ def test_a_space_that_lacks_any_of_it_is_refused_with_what_is_missing(estimator,
     for capability in estimator.uses:
         poorer = space(scores_of())
         poorer.__class__ = type("Poorer", (type(poorer),), {capability: getattr(Space, capability)})
-        message = f"name: a {poorer.name} latent cannot {CAPABILITIES[capability]}, which {type(estimator).__name__} needs"
+        message = f"name: {type(estimator).__name__} does not fit: a {poorer.name} latent cannot {CAPABILITIES[capability]}"
         with pytest.raises(estimators.OptionError) as caught:
             estimators.check_fit(estimator, poorer)
         assert str(caught.value) == message

@@ -340,7 +340,7 @@ def test_bit_vectors_by_hand():
 
 TOO_MANY = [
     (BitVector(torch.zeros(2, 17)), r"this bit_vector latent has 2\^17 states"),
-    (Categoricals(torch.zeros(2, 33), 3), r"this categoricals latent has 177,147|about 10\^5 states"),
+    (Categoricals(torch.zeros(2, 33), 3), r"this categoricals latent has about 10\^5 states"),
 ]
 
 
@@ -353,9 +353,9 @@ def test_too_many_states_are_refused_with_the_limit(space, words):
         lambda: estimators.build("dense")(space, lambda z: z.value.sum(1)),
         lambda: estimators.build("top_k_sparsemax").probabilities(space),
     ):
-        with pytest.raises(ValueError, match=f"{words}, and at most {MOST_STATES:,} are enumerated"):
+        with pytest.raises(ValueError, match=f"({words}), and at most {MOST_STATES:,} are enumerated"):
             attempt()
-    with pytest.raises(estimators.OptionError, match=f"name: {words}, and at most .*, which Dense needs"):
+    with pytest.raises(estimators.OptionError, match=f"name: Dense does not fit: ({words}), and at most"):
         estimators.check_fit(estimators.build("dense"), space)
 
 

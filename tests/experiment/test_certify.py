@@ -146,7 +146,7 @@ def test_estimators_from_elsewhere_that_cannot_be_made_or_run_are_named_and_the_
     for part, message, code in (
         (Raises, "elsewhere cannot be made: RuntimeError: no such size", 2),
         (Needs, "size: elsewhere needs this option: latent certify elsewhere size=VALUE", 2),
-        (Fails, "elsewhere failed on the problem linear/flat: RuntimeError: a broken part", 1),
+        (Fails, "elsewhere failed on the problem linear/flat of a categorical latent: RuntimeError: a broken part", 1),
     ):
         entry_point("elsewhere", part)
         alone = call("elsewhere")

@@ -153,6 +153,7 @@ def test_a_task_that_declares_wrongly_is_left_out_with_a_warning(monkeypatch, ca
     part = type("Wrong", (Declaring,), {} if metrics is None else {"metrics": metrics})
     entry = type("Entry", (), {"name": "wrong", "value": "elsewhere:Wrong", "load": lambda self: part})()
     monkeypatch.setattr(options, "entry_points", lambda group: [entry])
+    options._of_others.cache_clear()
     assert "wrong" not in options.available(Registry("task", {}, group="discrete_latent.of_this_test", check=declared_by))
     options._of_others.cache_clear()
     assert "the entry point 'elsewhere:Wrong' cannot be used: " in caplog.text

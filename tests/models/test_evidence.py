@@ -6,18 +6,19 @@ import pytest
 import torch
 
 import estimators
-from estimators import BitVector, RandomDraws
+from estimators import RandomDraws
+from estimators.expectations import expectation
 from latent.models import BitVectorVAE
-from latent.models.evidence import Evidence, _uniform_outside, evidence, expectation
+from latent.models.evidence import Evidence, _uniform_outside, evidence
 from tests.models.conftest import images
 
 BITS = 8
 SPARSE = {
-    "top-k": ("top_k_sparsemax", {"space": "bit_vector", "k": 6}),
+    "top-k": ("top_k_sparsemax", {"k": 6}),
     "SparseMAP": ("sparse_map", {}),
     "SparseMAP with a budget": ("sparse_map", {"budget": 3}),
 }
-ALL = {"dense": ("dense", {"space": "bit_vector"}), "score function": ("score_function", {"space": "bit_vector"}), **SPARSE}
+ALL = {"dense": ("dense", {}), "score function": ("score_function", {}), **SPARSE}
 
 
 def generator(seed=0):
@@ -29,7 +30,7 @@ def task():
     torch.manual_seed(0)
     model = BitVectorVAE(images(), bits=BITS, hidden_size=12, pixel_features=3, importance_samples=0).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    estimator = estimators.build("score_function", space="bit_vector", baseline="moving_average")
+    estimator = estimators.build("score_function", baseline="moving_average")
     for _ in range(
         15
     ):  # neither q nor the likelihood is flat; a log of a mean still has about the variance of the delta method
@@ -44,7 +45,7 @@ def joint_of(task, batch):
 
 
 def exact(task, batch):
-    space = BitVector(task.encode(batch))
+    space = task.encode(batch)
     return joint_of(task, batch)(space.enumerate()).view(len(batch), -1).logsumexp(1).detach()
 
 
@@ -55,10 +56,10 @@ def test_it_agrees_with_the_enumeration_of_all_states_within_its_standard_error(
     name, options = ALL[case]
     estimator = estimators.build(name, **options).eval()
     batch = task.draw(5, generator(1))
-    scores = task.encode(batch)
+    space = task.encode(batch)
     wanted = exact(task, batch)
-    sampler = estimators.build("score_function", space="bit_vector").eval() if case == "dense" else estimator
-    found = [evidence(sampler, scores, joint_of(task, batch), RandomDraws(generator(seed)), 200) for seed in range(200)]
+    sampler = estimators.build("score_function").eval() if case == "dense" else estimator
+    found = [evidence(sampler, space, joint_of(task, batch), RandomDraws(generator(seed)), 200) for seed in range(200)]
     values = torch.stack([each.value for each in found])
     declared = torch.stack([each.variance for each in found]).mean(0).sqrt()
     assert (declared > 0).all()
@@ -88,19 +89,19 @@ def test_beside_the_support_it_is_exact_in_the_limit(task, case):
     name, options = ALL[case]
     estimator = estimators.build(name, **options).eval()
     batch = task.draw(3, generator(1))
-    scores = task.encode(batch)
+    space = task.encode(batch)
 
     class Everything(RandomDraws):
         def bernoulli(self, probabilities):
-            states = BitVector(scores).all_states()
+            states = space.all_states()
             return states[:, : probabilities.shape[1]].clone()
 
-    found = evidence(estimator, scores, joint_of(task, batch), Everything(), 2**BITS - 1)
-    support = estimator.propose(scores, RandomDraws(generator())).latents
+    found = evidence(estimator, space, joint_of(task, batch), Everything(), 2**BITS - 1)
+    support = estimator.propose(space, RandomDraws(generator())).pairs
     # The last state is the only one that Everything leaves out; the mean is over those that are outside the support.
-    everything = joint_of(task, batch)(BitVector(scores).enumerate()).view(3, -1)
+    everything = joint_of(task, batch)(space.enumerate()).view(3, -1)
     inside = torch.zeros_like(everything, dtype=torch.bool)
-    inside[support.row, BitVector(scores).code(support.value.unsqueeze(0))[0]] = True
+    inside[support.row, space.code(support.value.unsqueeze(0))[0]] = True
     drawn = ~inside
     drawn[:, -1] = False
     number = (~inside).sum(1)
@@ -112,12 +113,12 @@ def test_beside_the_support_it_is_exact_in_the_limit(task, case):
 @torch.no_grad()
 def test_no_state_of_the_support_is_drawn_and_all_others_are_equally_often(task):
     estimator = estimators.build("sparse_map").eval()
-    scores = task.encode(task.draw(4, generator(1)))
-    support = estimator.propose(scores, RandomDraws(generator())).latents
+    space = task.encode(task.draw(4, generator(1)))
+    support = estimator.propose(space, RandomDraws(generator())).pairs
     needed = torch.ones(4, dtype=torch.bool)
-    states, outside = _uniform_outside(support, RandomDraws(generator()), 60_000, needed)
-    codes = BitVector(scores).code(states)
-    listed = BitVector(scores).code(support.value.unsqueeze(0))[0]
+    states, outside = _uniform_outside(support, space, RandomDraws(generator()), 60_000, needed)
+    codes = space.code(states)
+    listed = space.code(support.value.unsqueeze(0))[0]
     for row in range(4):
         counts = torch.bincount(codes[row][outside[row]], minlength=2**BITS).double()
         inside = listed[support.row == row]
@@ -150,15 +151,15 @@ def test_the_variance_of_few_samples_is_not_too_small():
 def test_the_variance_knows_how_much_of_the_evidence_is_summed_exactly(task, inside):
     """With a likelihood made up such that the support holds little, some, or nearly all of the evidence."""
     estimator = estimators.build("sparse_map").eval()
-    scores = task.encode(task.draw(1, generator(1)))
-    listed = BitVector(scores).code(estimator.propose(scores, RandomDraws(generator())).latents.value.unsqueeze(0))[0]
+    space = task.encode(task.draw(1, generator(1)))
+    listed = space.code(estimator.propose(space, RandomDraws(generator())).pairs.value.unsqueeze(0))[0]
     values = torch.randn(2**BITS, dtype=torch.float64, generator=generator(2))
     values[listed] += inside + 3
 
     def log_joint(latents):
-        return values[BitVector(scores).code(latents.value.unsqueeze(0))[0]]
+        return values[space.code(latents.value.unsqueeze(0))[0]]
 
-    found = [evidence(estimator, scores, log_joint, RandomDraws(generator(seed)), 200) for seed in range(400)]
+    found = [evidence(estimator, space, log_joint, RandomDraws(generator(seed)), 200) for seed in range(400)]
     spread = torch.stack([each.value for each in found]).std()
     declared = torch.stack([each.variance for each in found]).mean().sqrt()
     assert declared / spread == pytest.approx(1, abs=0.15)
@@ -168,7 +169,7 @@ def test_the_variance_knows_how_much_of_the_evidence_is_summed_exactly(task, ins
 
 @torch.no_grad()
 def test_many_samples_are_decoded_in_parts(task, monkeypatch):
-    estimator = estimators.build("score_function", space="bit_vector").eval()
+    estimator = estimators.build("score_function").eval()
     batch = task.draw(3, generator(1))
     decoded = []
 
@@ -189,7 +190,7 @@ def test_the_standard_error_of_the_mean_is_that_of_independent_images(task):
     estimator = estimators.build("sparse_map").eval()
     task.importance_samples = 50
     try:
-        metrics = task.evaluate("test", estimator)
+        metrics = task.evaluate("test", estimator).metrics
     finally:
         task.importance_samples = 0
     assert metrics["bits_per_dim_standard_error"] > 0
@@ -200,12 +201,12 @@ def test_the_standard_error_of_the_mean_is_that_of_independent_images(task):
 @torch.no_grad()
 def test_the_most_likely_state_of_a_sparse_q_is_its_heaviest_one(task):
     batch = task.draw(6, generator(1))
-    scores = task.encode(batch)
+    space = task.encode(batch)
     for name, options in SPARSE.values():
         estimator = estimators.build(name, **options).eval()
-        found = expectation(estimator, scores, RandomDraws(generator()))
-        q = estimator.probabilities(scores)
-        codes = BitVector(scores).code(found.most_likely.value.unsqueeze(1))[:, 0]
+        found = expectation(estimator, space, RandomDraws(generator()))
+        q = estimator.probabilities(space)
+        codes = space.code(found.most_likely.value.unsqueeze(1))[:, 0]
         assert torch.equal(q.gather(1, codes.unsqueeze(1))[:, 0], q.amax(1))
 
 
@@ -213,7 +214,7 @@ def test_the_most_likely_state_of_a_sparse_q_is_its_heaviest_one(task):
 def test_bits_per_dimension_are_those_of_the_test_images(task):
     task.importance_samples = 2**BITS
     try:
-        metrics = task.evaluate("test", estimators.build("sparse_map").eval())
+        metrics = task.evaluate("test", estimators.build("sparse_map").eval()).metrics
     finally:
         task.importance_samples = 0
     batch = task.levels[task.rows["test"]]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import estimators
-from estimators import Categorical, Latents, OptionError
-from latent.models import VAE, BitVectorVAE, SemiSupervisedVAE
+from estimators import Categorical, Latents, OptionError, misfit
+from latent.models import VAE, BitVectorVAE, Reparameterization, SemiSupervisedVAE
 from latent.models.gaussian import standard_normal_log_density
 from latent.models.pictures import grid
 from latent.models.pixel_categorical import PixelCategorical
@@ -46,10 +46,10 @@ def test_networks_and_baselines_read_pixels_between_zero_and_one():
     seen = {}
     for task in (bits(), VAE(images(), latent_size=3, hidden_size=4)):
         task.encoder.register_forward_pre_hook(lambda module, inputs: seen.update(encoder=inputs[0]))
-        estimator = estimators.build("score_function", baseline="nvil", space=task.space.name)
+        estimator = estimators.build("score_function", baseline="nvil")
         propose = estimator.propose
-        estimator.propose = lambda scores, draws, context, propose=propose: (
-            seen.update(context=context) or propose(scores, draws, context)
+        estimator.propose = lambda space, draws, context, propose=propose: (
+            seen.update(context=context) or propose(space, draws, context)
         )
         task(task.draw(20, generator()), estimator, generator())
         assert torch.equal(seen["encoder"], seen["context"])
@@ -71,10 +71,10 @@ def test_the_evaluation_of_the_semi_supervised_model_is_the_documented_one():
     batch = task.draw(9, generator())
     for name in ("dense", "sparsemax", "score_function", "gumbel_softmax"):
         estimator = estimators.build(name).eval()
-        found = task.measure(batch.images, batch.labels, estimator, generator(3))
+        found = task.measure(batch.images, batch.labels, estimator, generator(3)).metrics
         noise = torch.randn(9, 2, dtype=torch.float64, generator=generator(3))
         scores = task.classifier(batch.images)
-        q = estimator.probabilities(scores)
+        q = estimator.probabilities(Categorical(scores))
         everything = Categorical(scores).enumerate()
         distortion, rate = (each.view(9, 3) for each in task._terms(everything, batch.images, noise))
         entropy = -torch.where(q > 0, q * torch.where(q > 0, q, 1).log(), 0).sum(1)
@@ -89,12 +89,11 @@ def test_the_evaluation_of_the_semi_supervised_model_is_the_documented_one():
 def test_estimators_of_the_same_q_are_evaluated_with_the_same_noise():
     task = semi_supervised()
     names = ("dense", "score_function", "gumbel_softmax", "sum_and_sample", "straight_through")
-    found = [task.evaluate("val", estimators.build(name).eval()) for name in names]
+    found = [task.evaluate("val", estimators.build(name).eval()).metrics for name in names]
     assert len({round(each["elbo"], 9) for each in found}) == 1
     plain = bits()
-    names = ("score_function", "straight_through")
-    found = [plain.evaluate("val", estimators.build(name, space="bit_vector").eval()) for name in names]
-    found.append(plain.evaluate("val", estimators.build("arms").eval()))
+    names = ("score_function", "straight_through", "arms")
+    found = [plain.evaluate("val", estimators.build(name).eval()).metrics for name in names]
     assert len({round(each["elbo"], 9) for each in found}) == 1
 
 
@@ -103,9 +102,9 @@ def test_the_distortion_of_the_most_likely_state_is_reported():
     torch.manual_seed(0)
     task = VAE(images(), latent_size=4, hidden_size=5, importance_samples=0).double()
     batch = task.draw(9, generator())
-    scores = task.encode(batch)
+    scores = task.encode(batch).scores
     for name in ("dense", "sparsemax", "score_function"):
-        found = task.measure(batch, torch.zeros(9), estimators.build(name).eval(), generator())
+        found = task.measure(batch, torch.zeros(9), estimators.build(name).eval(), generator()).metrics
         best = Latents.regular(scores.argmax(1, keepdim=True), 4, torch.float64)
         assert torch.allclose(found["argmax_distortion"], -task.log_likelihood(best, batch))
 
@@ -162,14 +161,14 @@ def test_the_semi_supervised_objective_is_the_documented_one(name, options):
     labelled = 0
     for image, label, noise in zip(batch.images, batch.labels, labelled_noise, strict=True):
         scores = task.classifier(image)
-        q = estimator.probabilities(scores.unsqueeze(0))[0]
+        q = estimator.probabilities(Categorical(scores.unsqueeze(0)))[0]
         classifier = q @ scores + estimator.regulariser(q) - scores[label]
         if name == "dense":
             assert torch.allclose(classifier, -scores.log_softmax(0)[label])
         labelled = labelled + classifier + bound(image.unsqueeze(0), int(label), noise)
     unlabelled = 0
     for image, noise in zip(batch.unlabelled, unlabelled_noise, strict=True):
-        q = estimator.probabilities(task.classifier(image).unsqueeze(0))[0]
+        q = estimator.probabilities(Categorical(task.classifier(image).unsqueeze(0)))[0]
         unlabelled = unlabelled + sum(q[label] * bound(image.unsqueeze(0), label, noise) for label in range(3))
         unlabelled = unlabelled + (q[q > 0] * q[q > 0].log()).sum()
     exact = (labelled + 3 * unlabelled) / 5
@@ -204,7 +203,7 @@ def test_only_the_pairs_of_the_proposal_are_decoded(kind, sparse):
         if kind == "bit_vector_vae"
         else {True: "sparsemax", False: "dense"}[sparse]
     )
-    estimator = estimators.build(name, **({"space": "bit_vector"} if name == "score_function" else {}))
+    estimator = estimators.build(name)
     decoded = []
     task.decoder.register_forward_hook(lambda module, args, result: decoded.append(len(result)))
     batch = task.draw(7, generator())
@@ -212,36 +211,79 @@ def test_only_the_pairs_of_the_proposal_are_decoded(kind, sparse):
     calls = int(metrics["decoder_calls"].sum())
     assert decoded == ([calls, 7] if kind == "ssvae" else [calls])  # the labelled images know their label
     if sparse:
-        scores = task.classifier(batch.unlabelled) if kind == "ssvae" else task.encode(batch)
-        assert calls == int((estimator.probabilities(scores) > 0).sum())
+        space = Categorical(task.classifier(batch.unlabelled)) if kind == "ssvae" else task.encode(batch)
+        assert calls == int((estimator.probabilities(space) > 0).sum())
 
 
+TASKS = {
+    "one categorical": lambda: VAE(images(), latent_size=4, hidden_size=5, importance_samples=8),
+    "several": lambda: VAE(images(), latent="categoricals", latent_size=2, categories=3, hidden_size=5, importance_samples=8),
+    "bits": lambda: VAE(images(), latent="bit_vector", latent_size=4, hidden_size=5, importance_samples=8),
+    "grey levels": lambda: bits(importance_samples=4),
+    "labels": lambda: semi_supervised(importance_samples=4),
+}
+
+
+@pytest.mark.parametrize("kind", TASKS)
 @pytest.mark.parametrize("name", estimators.ESTIMATORS)
-def test_every_estimator_trains_and_evaluates_the_models_of_its_latent(name):
+def test_every_estimator_trains_and_evaluates_the_models_of_its_latent(name, kind):
     options = {"weights": "importance"} if name == "vimco" else {}
-    discrete = "categorical" if estimators.build(name).space is Categorical else "bit_vector"
-    tasks = [VAE(images(), latent=discrete, latent_size=4, hidden_size=5, importance_samples=8)]
-    if name == "vimco":
+    task, estimator = TASKS[kind](), estimators.build(name, **options)
+    if misfit(estimator, task.latent()):
+        with pytest.raises(OptionError, match=f"name: a {task.latent().name} latent cannot .*, which {name} needs"):
+            estimators.check_fit(estimator, task.latent(), name)
+        return
+    if estimator.holds_entropy and isinstance(task, SemiSupervisedVAE):
         with pytest.raises(OptionError, match="a bound on it"):
-            semi_supervised().check_estimator(estimators.build(name, **options))
-    elif discrete == "categorical":
-        tasks += [semi_supervised(importance_samples=4)]
-    else:
-        tasks += [bits(importance_samples=4)]
-    for task in tasks:
-        estimator = estimators.build(name, **options)
-        task.check_estimator(estimator)
-        batch = task.draw(4, generator())
-        objective, metrics = task(batch, estimator.train(), generator())
-        objective.backward()
-        assert {each.shape for each in metrics.values()} == {(4,)}
-        assert not any(each.requires_grad for each in metrics.values())
-        for parameter in task.parameters():
-            assert parameter.grad is not None
-            assert parameter.grad.isfinite().all()
-        found = task.evaluate("test", estimator.eval())
-        assert all(map(math.isfinite, found.values()))
-        assert found["log_likelihood"] > found["elbo"] - 5 * found["log_likelihood_standard_error"] - 1
+            task.check_estimator(estimator)
+        return
+    task.check_estimator(estimator)
+    batch = task.draw(4, generator())
+    objective, metrics = task(batch, estimator.train(), generator())
+    objective.backward()
+    assert {each.shape for each in metrics.values()} == {(4,)}
+    assert not any(each.requires_grad for each in metrics.values())
+    for parameter in task.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+    found = task.evaluate("test", estimator.eval()).metrics
+    assert all(map(math.isfinite, found.values()))
+    assert found["log_likelihood"] > found["elbo"] - 5 * found["log_likelihood_standard_error"] - 1
+
+
+def test_the_score_function_trains_a_gaussian_latent():
+    """It needs no reparameterisation: its mean gradient, over many draws, is that of reparameterised samples."""
+    torch.manual_seed(0)
+    task = VAE(images(), latent="gaussian", latent_size=2, hidden_size=5, importance_samples=8).double()
+    batch = task.draw(4, generator())
+    weight = task.encoder[-1].bias
+
+    def gradients(estimator, seeds):
+        found = []
+        for seed in range(seeds):
+            task.check_estimator(estimator)
+            objective, metrics = task(batch, estimator, generator(seed))
+            found.append(torch.autograd.grad(objective, weight)[0])
+            assert int(metrics["decoder_calls"][0]) == estimator.samples
+        return torch.stack(found)
+
+    scored = gradients(estimators.build("score_function", samples=1000, baseline="leave_one_out"), 40)
+    moved = gradients(Reparameterization(samples=1000), 40)
+    error = (scored.var(0) / 40 + moved.var(0) / 40).sqrt()
+    assert ((scored.mean(0) - moved.mean(0)).abs() < 4.5 * error).all()
+    assert (error < 0.1 * moved.mean(0).norm()).all()
+    found = task.evaluate("test", estimators.build("score_function").eval())
+    assert all(map(math.isfinite, found.metrics.values()))
+    assert found.metrics["elbo_standard_error"] > 0
+
+
+@pytest.mark.parametrize("latent", ["categorical", "categoricals", "bit_vector"])
+def test_reparameterisation_of_a_discrete_latent_is_refused_with_what_is_missing(latent):
+    task = VAE(images(), latent=latent, latent_size=4, hidden_size=5)
+    message = f"name: a {latent} latent cannot be reparameterised, which reparameterization needs"
+    with pytest.raises(OptionError) as caught:
+        estimators.check_fit(Reparameterization(), task.latent(), "reparameterization")
+    assert str(caught.value) == message
 
 
 def test_evaluation_is_the_same_whatever_was_drawn_before_and_leaves_no_trace():
@@ -250,14 +292,16 @@ def test_evaluation_is_the_same_whatever_was_drawn_before_and_leaves_no_trace():
     first = task.evaluate("test", estimator)
     torch.rand(3)
     before = torch.get_rng_state()
-    assert task.evaluate("test", estimator) == first
+    again = task.evaluate("test", estimator)
+    assert again.metrics == first.metrics
+    assert all(torch.equal(again.examples[name], example) for name, example in first.examples.items())
     task.pictures(estimator)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_the_accuracy_is_that_of_the_classifier():
     task = semi_supervised()
-    metrics = task.evaluate("test", estimators.build("sparsemax").eval())
+    metrics = task.evaluate("test", estimators.build("sparsemax").eval()).metrics
     rows = task.rows["test"]
     batch = torch.cat([batch[0] for batch, _ in task._batches(rows, 100)])
     right = task.classifier(batch).argmax(1) == task.labels[rows]

@@ -23,16 +23,15 @@ from sphinx.util.docutils import SphinxDirective
 
 import estimators
 from estimators import ESTIMATORS, expected_loss
-from estimators.certificates.catalogue import CATALOGUE
+from estimators.certificates.catalogue import WIDE, catalogue
 from estimators.certificates.certify import Certificate
 from estimators.certificates.quality import Quality
-from estimators.options import label
 from latent.experiment import certificates, parts
 from latent.experiment.certificates import Row
 from latent.experiment.options import choice_of, describe, options_model
 from latent.experiment.settings import Common, places
 from latent.experiment.vocabulary import RUNNER
-from latent.words import PLACES
+from latent.words import PLACES, capital
 
 GENERATED = Path(__file__).parent / "generated"
 
@@ -120,13 +119,15 @@ def metrics_page() -> str:
 @cache
 def all_certificates() -> list[Row]:
     """The certificates of the catalogue: from the last build, unless a file of the estimators has changed since."""
-    sources = sorted(Path(estimators.__file__).parent.glob("*.py"))
-    key = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in sources)).hexdigest()
+    package = Path(estimators.__file__).parent
+    sources = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".json"))
+    content = b"".join(str(path.relative_to(package)).encode() + path.read_bytes() for path in sources)
+    key = hashlib.sha256(content).hexdigest()
     kept = GENERATED / "certificates.json"
     if not kept.exists() or json.loads(kept.read_text())["key"] != key:
-        logging.getLogger(__name__).info("certifying the estimators: half a minute, once")
+        logging.getLogger(__name__).info("certifying the estimators: a minute or two, once")
         torch.set_num_threads(1)
-        rows = [certificates.row(name, given).as_json() for name, given in CATALOGUE]
+        rows = [certificates.row(entry).as_json() for entry in catalogue()]
         write("certificates.json", json.dumps({"key": key, "rows": rows}))
     return [from_json(row) for row in json.loads(kept.read_text())["rows"]]
 
@@ -137,7 +138,7 @@ def from_json(row: dict[str, Any]) -> Row:
     for one in row["certificates"]:
         qualities = {part: Quality(**one.pop(part)) for part in ("encoder", "decoder", "value")}
         found.append(Certificate(**one, **qualities))
-    return Row(row["estimator"], row["space"], row["verdict"], row["passed"], found)
+    return Row(row["estimator"], row["latent"], row["verdict"], row["passed"], found)
 
 
 def linked(row: Row) -> str:
@@ -146,6 +147,14 @@ def linked(row: Row) -> str:
     return " ".join([f"[{name}](/generated/estimators/{name}.md)", *(f"`{option}`" for option in given)])
 
 
+LATENTS = {
+    "categorical": "one categorical",
+    "wide_categorical": "one categorical of five states",
+    "bit_vector": "bits",
+    "categoricals": "several categoricals",
+}
+"""The kinds of latent in words."""
+
 SHOWN = {
     "bias": (max, lambda certificate: certificate.encoder.bias),
     "variance": (statistics.median, lambda certificate: certificate.encoder.variance),
@@ -153,23 +162,29 @@ SHOWN = {
 }
 
 
+def number(value: float) -> str:
+    """A quantity of a table by loss or shape."""
+    return "0" if value < 1e-8 else f"{value:.2f}"
+
+
 class CertificateTable(SphinxDirective):
     """Rows of the table of certificates: patterns of ``name key=value ...``, one a line; ``*`` for all.
 
-    With ``show`` and ``by`` it has one quantity, split by the loss or by the shape of the problem.
+    They are those of one kind of ``latent``, a categorical one unless it is given. With ``show`` and ``by`` the table has one
+    quantity, split by the loss or by the shape of the problem.
     """
 
     has_content = True
-    option_spec: typing.ClassVar = {"space": directives.unchanged, "show": directives.unchanged, "by": directives.unchanged}
+    option_spec: typing.ClassVar = {"latent": directives.unchanged, "show": directives.unchanged, "by": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(GENERATED / "certificates.json"))
-        rows = [row for row in all_certificates() if self.options.get("space", row.space) == row.space]
+        rows = [row for row in all_certificates() if row.latent == self.options.get("latent", "categorical")]
         chosen = {}
         for pattern in self.content:
             found = {row.estimator: row for row in rows if fnmatchcase(row.estimator, pattern)}
             if not found:
-                raise self.error(f"no certificate matches {pattern!r}")
+                raise self.error(f"no certificate of this latent matches {pattern!r}")
             chosen |= found
         return self.parse_text_to_nodes(self.text(list(chosen.values())))
 
@@ -183,8 +198,8 @@ class CertificateTable(SphinxDirective):
         groups = list(dict.fromkeys(one.problem.split("/")[part] for one in rows[0].certificates))
         body = []
         for row in rows:
-            values = [reduce([value(c) for c in row.certificates if c.problem.split("/")[part] == group]) for group in groups]
-            body.append([linked(row), *("0" if number < 1e-8 else f"{number:.2f}" for number in values)])
+            found = [[value(one) for one in row.certificates if one.problem.split("/")[part] == group] for group in groups]
+            body.append([linked(row), *(number(reduce(values)) if values else "–" for values in found)])
         return table([f"{self.options['show']} by {self.options['by']}", *groups], body, len(groups))
 
 
@@ -194,25 +209,25 @@ class CertificateTable(SphinxDirective):
 def facts(name: str) -> list[str]:
     """What an estimator is for, how good its gradient is, and what it costs: by its certificates and by its docstring."""
     part, rows = ESTIMATORS[name], [row for row in all_certificates() if row.estimator.split()[0] == name]
-    spaces = " or ".join(dict.fromkeys(row.space.replace("_", " ") for row in rows))
+    latents = ", ".join(dict.fromkeys(LATENTS[row.latent] for row in rows if row.latent != WIDE))
     biased = [" ".join(row.estimator.split()[1:]) for row in rows if not row.certificates[0].unbiased]
     exact = all(one.encoder.variance < 1e-18 for row in rows for one in row.certificates)
     gradient = "biased" if len(biased) == len(rows) else "exact" if exact else "unbiased"
     if gradient == "unbiased" and biased:
         gradient += f"; biased with `{biased[0]}`"
-    first = certificates.build(*next(entry for entry in CATALOGUE if entry[0] == name))
+    first = certificates.build(name, next(entry.options for entry in catalogue() if entry.name == name))
     if first.objective is not expected_loss:
         gradient += ", for another objective"
     texts = " ".join(inspect.getdoc(one) or "" for one in (part, type(first)))
     calls = re.search(r"Decoder calls: (.+?)\.(\s|$)", texts, re.DOTALL)
-    return [spaces, gradient, " ".join(calls[1].replace("``", "`").split()) if calls else ""]
+    return [latents, gradient, " ".join(calls[1].replace("``", "`").split()) if calls else ""]
 
 
 def estimator_page(name: str, described: set[Any]) -> list[str]:
     """Summary, facts, snippet, docstrings and certificates; ``described`` holds what other pages have entered in the index."""
-    part, given = ESTIMATORS[name], next(given for entry, given in CATALOGUE if entry == name)
+    part, entries = ESTIMATORS[name], [entry for entry in catalogue() if entry.name == name]
     fields = options_model(part).model_fields
-    needed = {option: value for option, value in given.items() if fields[option].is_required()}
+    needed = {option: value for option, value in entries[0].options.items() if fields[option].is_required()}
     snippet = yaml.safe_dump({"estimator": {"name": name, **needed}}, sort_keys=False)
     kinds = ("latent", "gradient", "decoder calls")
     line = " · ".join(f"**{kind}**: {fact}" for kind, fact in zip(kinds, facts(name), strict=True))
@@ -223,8 +238,11 @@ def estimator_page(name: str, described: set[Any]) -> list[str]:
         page += [f".. auto{kind}:: estimators.{documented.__name__}", *["   :no-index:"] * (documented in described), ""]
         described.add(documented)
     command = f"The command `latent certify {name}` gives these rows; [Certificates](/certificates.md) explains their columns."
-    rows = [label(*entry) for entry in CATALOGUE if entry[0] == name]
-    return [*page, "```", "", "## Certificate", "", command, "", "```{certificates}", *rows, "```"]
+    page += ["```", "", "## Certificates", "", command]
+    for latent in dict.fromkeys(entry.latent for entry in entries):
+        rows = [entry.label for entry in entries if entry.latent == latent]
+        page += ["", f"### {capital(LATENTS[latent])}", "", "```{certificates}", f":latent: {latent}", *rows, "```"]
+    return page
 
 
 def tidy_docstring(app: Any, what: str, name: str, documented: Any, settings: Any, lines: list[str]) -> None:

@@ -33,12 +33,11 @@ from rich.table import Table
 from torch import Tensor, distributions, nn
 
 import estimators
-from estimators import BitVector, RandomDraws
+from estimators import BitVector, Categorical, RandomDraws
 
 BATCH, CATEGORIES, BITS, FEATURES, HIDDEN, TEMPERATURE, ENTROPY = 64, 256, 32, 128, 64, 1.0, 0.1
 WARM_UP = 20
-DIFFERENTIATES_LOSS = ("rebar", "relax", "straight_through", "reinmax", "gumbel_softmax", "gumbel_rao", "binary_concrete")
-ON_BITS = {"space": "bit_vector"}
+DIFFERENTIATES_LOSS = ("rebar", "relax", "straight_through", "reinmax", "gumbel_softmax", "gumbel_rao")
 RSAMPLES = ("rsample, log_prob", "rsample")
 Step = Callable[[], object]
 
@@ -55,7 +54,7 @@ class Row(NamedTuple):
 
     @property
     def label(self) -> str:
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items() if key != "space")
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
         return f"{self.name}({options})" + (" on bits" if self.bits else "")
 
 
@@ -63,7 +62,7 @@ def score_functions(bits: bool) -> list[Row]:
     rows = []
     for baseline in ("none", "moving_average", "self_critic", "sampled_self_critic", "leave_one_out", "nvil"):
         for samples in (4,) if baseline == "leave_one_out" else (1, 4):
-            options = {**(ON_BITS if bits else {}), "samples": samples, "baseline": baseline}
+            options = {"samples": samples, "baseline": baseline}
             draws = samples + (baseline == "sampled_self_critic")
             rows.append(Row("score_function", options, draws, bits=bits, network=baseline == "nvil"))
     return rows
@@ -76,17 +75,17 @@ ROWS = [
     Row("sum_and_sample", {"summed": 4}),
     Row("unordered_set", {"samples": 4}, 4, ("sample", "distinct")),
     Row("vimco", {"samples": 4}, 4),
-    Row("vimco", {**ON_BITS, "samples": 4}, 4, bits=True),
+    Row("vimco", {"samples": 4}, 4, bits=True),
     Row("disarm", {}, 2, bits=True),
     Row("arms", {"samples": 4}, 4, bits=True),
     Row("straight_through", {}),
-    Row("straight_through", ON_BITS, bits=True),
+    Row("straight_through", {}, bits=True),
     Row("reinmax", {}),
     Row("gumbel_softmax", {}, 1, RSAMPLES),
     Row("gumbel_softmax", {"straight_through": True}, 1, RSAMPLES),
     Row("gumbel_rao", {"noise_samples": 10}, 10, RSAMPLES),
-    Row("binary_concrete", {}, 1, RSAMPLES, bits=True),
-    Row("binary_concrete", {"straight_through": True}, 1, RSAMPLES, bits=True),
+    Row("gumbel_softmax", {}, 1, RSAMPLES, bits=True),
+    Row("gumbel_softmax", {"straight_through": True}, 1, RSAMPLES, bits=True),
     Row("rebar", {"learned": False}, 2, RSAMPLES),
     Row("rebar", {}, 2, RSAMPLES),
     Row("relax", {}, 2, RSAMPLES, network=True),
@@ -107,7 +106,7 @@ def forget(leaves: Iterable[Tensor]) -> None:
         leaf.grad = None
 
 
-def own_step(name: str, scores: Tensor, **options: object) -> Step:
+def own_step(name: str, scores: Tensor, bits: bool = False, **options: object) -> Step:
     """The estimator's step, without a decoder."""
     estimator, draws = estimators.build(name, **options), RandomDraws()
     context, vector = torch.randn(BATCH, FEATURES), torch.randn(scores.shape[1])
@@ -115,8 +114,9 @@ def own_step(name: str, scores: Tensor, **options: object) -> Step:
 
     def step() -> None:
         forget(leaves)
-        proposal = estimator.propose(scores, draws, context)
-        losses = proposal.latents.value @ vector if name in DIFFERENTIATES_LOSS else given_losses(len(proposal))
+        space = BitVector(scores) if bits else Categorical(scores)
+        proposal = estimator.propose(space, draws, context)
+        losses = proposal.pairs.value @ vector if name in DIFFERENTIATES_LOSS else given_losses(len(proposal))
         estimate = estimator.combine(proposal, losses)
         (estimate.surrogate.mean() - ENTROPY * estimate.entropy.mean() + estimate.auxiliary).backward()
 
@@ -176,12 +176,12 @@ def searches(repeats: int, only: str) -> Table:
     for label, bits, limit, step in (
         ("k_best(10)", 32, 5, lambda scores: lambda: BitVector(scores).k_best(10)),
         ("k_best(10)", 128, 60, lambda scores: lambda: BitVector(scores).k_best(10)),
-        ("sparse_map()", 128, 10, lambda scores: own_step("sparse_map", scores)),
-        ("sparse_map(budget=64)", 128, 10, lambda scores: own_step("sparse_map", scores, budget=64)),
+        ("sparse_map()", 128, 10, lambda scores: own_step("sparse_map", scores, bits=True)),
+        ("sparse_map(budget=64)", 128, 10, lambda scores: own_step("sparse_map", scores, bits=True, budget=64)),
     ):
         if only in label:
             scores = random_scores(bits)
-            own, baseline = interleaved([step(scores), own_step("score_function", scores, **ON_BITS)], repeats)
+            own, baseline = interleaved([step(scores), own_step("score_function", scores, bits=True)], repeats)
             table.add_row(label, str(bits), f"{own:.2f}", str(limit), f"{baseline:.2f}", f"{own / baseline:.2f}")
     return table
 
@@ -193,7 +193,7 @@ def samplers(repeats: int, only: str) -> Table:
         if only not in row.label:
             continue
         scores = random_scores(BITS if row.bits else CATEGORIES)
-        steps = [own_step(row.name, scores, **row.options)]
+        steps = [own_step(row.name, scores, row.bits, **row.options)]
         steps += [reference_step(kind, row, scores, checked) for kind in row.references for checked in (None, False)]
         own, *others = interleaved(steps, repeats)
         for kind, checked, unchecked in zip(row.references, others[::2], others[1::2], strict=True):

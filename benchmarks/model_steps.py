@@ -45,7 +45,7 @@ CONFIGURATIONS = Path(__file__).parents[1] / "configs"
 BATCH, LABELLED, LABELS, IMAGES, SIDE, BITS, MANY_BITS = 64, 5000, 10, 6000, 28, 32, 128
 OVERRIDES = ["train.learning_rate=1e-12", "train.warm_start_steps=0"]
 SCORE_FUNCTION = ("estimator.name=score_function", "estimator.baseline=moving_average")
-TOP_K = ("estimator.name=top_k_sparsemax", "estimator.space=bit_vector", "estimator.k=10")
+TOP_K = ("estimator.name=top_k_sparsemax", "estimator.k=10")
 SPARSE_MAP = ("estimator.name=sparse_map",)
 
 
@@ -135,7 +135,7 @@ def semi_supervised(repeats: int) -> None:
 
 def bit_vectors(repeats: int) -> None:
     bits = partial(framework, "bit_vector_vae", f"model.bits={BITS}")
-    score_function = bits(*SCORE_FUNCTION, "estimator.space=bit_vector")
+    score_function = bits(*SCORE_FUNCTION)
     every_state = bits(*TOP_K, scores=torch.zeros(BATCH, BITS))
     sparse_map = bits(*SPARSE_MAP, scores=nested_scores(BITS, 4, 6))
     by_hand = models_by_hand.ScoreFunctionBits(images(), BATCH, BITS).step

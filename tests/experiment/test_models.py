@@ -17,7 +17,6 @@ from tests.experiment.test_run import assert_same_run, call, failing_at, rows, r
 
 FOLDERS = ("vae", "bit_vector_vae", "ssvae")
 CONFIGS = sorted(path for folder in FOLDERS for path in (ROOT / "configs" / folder).glob("*.yaml") if path.name != "base.yaml")
-DENSE_BITS = ("estimator.name=dense", "estimator.space=bit_vector")
 SMALL = ("data.name=digits", "train.steps=50", "train.batch_size=16")
 
 

@@ -79,7 +79,7 @@ class Evaluation(NamedTuple):
     def of(cls, parts: Sequence[Measurement]) -> Evaluation:
         """From the batches of an evaluation."""
         metrics = {name: float(torch.cat([part.metrics[name].double() for part in parts]).mean()) for name in parts[0].metrics}
-        for name in parts[0].variances:
+        for name in dict.fromkeys(name for part in parts for name in part.variances):
             variances = torch.cat([part.variances.get(name, torch.zeros_like(part.metrics[name])) for part in parts]).double()
             metrics[f"{name}_standard_error"] = math.sqrt(float(variances.sum())) / len(variances)
         return cls(metrics, {name: torch.cat([part.examples[name] for part in parts]).cpu() for name in parts[0].examples})

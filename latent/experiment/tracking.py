@@ -131,9 +131,8 @@ class WandbSink:
         self.mode = self.mode or "online"
         try:
             # without resume, a run of the same id on the server is replaced: this one starts anew
-            how: Block = {"mode": self.mode}
-            if goes_on and self.mode == "online" and not self.replay:
-                how["resume"] = "allow"
+            resume = "allow" if goes_on and self.mode == "online" and not self.replay else None
+            how: Block = {"mode": self.mode, "resume": resume}
             self.run = wandb.init(settings=settings, **arguments, **how)
         except Exception as error:
             if self.mode != "online":

@@ -75,6 +75,14 @@ def test_blocks_in_a_grid_are_taken_apart(configurations, tmp_path):
     assert [run.grid for run in runs] == expected
 
 
+def test_names_alone_in_a_grid_are_written_in_full(configurations, tmp_path):
+    runs = plan(configurations[:1], [], tmp_path, 1, {"game.sender": ["mlp", "published"], "estimator": ["dense"]})
+    expected = [{"game.sender.name": name, "estimator.name": "dense"} for name in ("mlp", "published")]
+    assert [run.grid for run in runs] == expected
+    assert settings(runs, "game.sender.name") == [("mlp",), ("published",)]
+    assert len({run.cell for run in runs}) == 2
+
+
 def test_a_planned_run_is_the_one_that_latent_run_makes(configurations, tmp_path):
     for run in plan(configurations, [], tmp_path, 3, {"train.learning_rate": [0.1]}):
         overrides = [f"seed={run.configuration['seed']}", "train.learning_rate=0.1"]

@@ -116,7 +116,8 @@ def test_too_many_timeouts(configurations, tmp_path):
 def test_jobs_outlive_the_command_and_are_not_submitted_twice(slurm, configurations, tmp_path, capsys):
     """The first command is stopped; the second finds its jobs, of which one is preempted and one lost; a third mends that."""
     out = tmp_path / "out"
-    runs = planned(configurations[:1], out, 2, *LONG)
+    longer = ["train.steps=6000", *LONG[1:]]  # neither job may end before the first command is stopped, on a busy machine either
+    runs = planned(configurations[:1], out, 2, *longer)
     calls = slurm / "calls"
 
     def stop():
@@ -149,7 +150,7 @@ def test_jobs_outlive_the_command_and_are_not_submitted_twice(slurm, configurati
     assert [run.directory.state() for run in runs] == ["finished", "stopped"]
     assert launch("slurm", runs[1:]) == {}
     assert calls.read_text().count("sbatch") == 2
-    assert results(out) == undisturbed(configurations[:1], tmp_path, 2, *LONG)
+    assert results(out) == undisturbed(configurations[:1], tmp_path, 2, *longer)
     assert table(out) == table(tmp_path / "undisturbed")
 
 

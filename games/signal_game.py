@@ -213,7 +213,8 @@ class SignalGame(nn.Module):
             for part in self._measure(Games(*games_of_part).to(self.features.device), estimator, generator)
         ]
         found = Evaluation.of(parts)
-        found.metrics["messages_in_use"] = float(torch.unique(found.examples["message"]).numel())
+        in_use: int = torch.unique(found.examples["message"]).numel()
+        found.metrics["messages_in_use"] = in_use
         return found
 
     def _measure(self, games: Games, estimator: Estimator, generator: torch.Generator) -> list[Measurement]:
